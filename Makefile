@@ -1,0 +1,54 @@
+# make setup | demo | test | lint | bench. Everything happens in .venv; see README.md.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := runs/demo
+
+.PHONY: setup demo test lint bench sample weights clean
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "mdnet needs Python 3.11 or newer: make PYTHON=python3.11 setup")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	touch $@
+
+# The main job from nothing: data, training, evaluation, and reports for tiles never seen.
+demo: setup
+	rm -rf $(DEMO)
+	$(BIN)/mdnet data phantom --out $(DEMO)/data --studies 4400 --seed 1
+	$(BIN)/python train.py --config recipes/demo.yaml --out $(DEMO) --data $(DEMO)/data
+	$(BIN)/python evaluate.py --run $(DEMO) --split test
+	$(BIN)/mdnet data phantom --out $(DEMO)/unseen --studies 6 --seed 2
+	$(BIN)/mdnet generate $(DEMO)/unseen/images --weights $(DEMO) --format html --out $(DEMO)/findings
+	$(BIN)/mdnet generate $(DEMO)/unseen/images --weights $(DEMO)
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# The weights that ship in the package, from nothing (about an hour on two cores).
+weights: setup
+	rm -rf runs/weights
+	$(BIN)/mdnet data phantom --out runs/weights/data --studies 10000 --seed 11
+	$(BIN)/python train.py --config recipes/mdnet_tiny_phantom.yaml
+	$(BIN)/mdnet data phantom --out runs/weights/fresh --studies 500 --seed 20261120
+	$(BIN)/python recipes/publish_weights.py --run runs/weights/mdnet_tiny --name mdnet_tiny/phantom \
+		--fresh runs/weights/fresh --recipe "make weights"
+
+# The sample that is committed under data/.
+sample: setup
+	rm -rf data/sample
+	$(BIN)/mdnet data phantom --out data/sample --studies 60 --seed 5
+
+bench: setup
+	$(BIN)/python benchmarks/import_time.py
+	$(BIN)/python benchmarks/language_overhead.py
+	$(BIN)/python benchmarks/language_metrics.py
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

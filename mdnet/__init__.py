@@ -1,0 +1,58 @@
+"""mdnet: image models whose diagnosis, report and maps come from the same numbers.
+
+Names are loaded when first used, so that `import mdnet` and `mdnet --help` stay quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mdnet import data, explain, inference, metrics, models, report, training
+    from mdnet.inference.predictor import Predictor
+    from mdnet.models.configuration import MDNetConfig
+    from mdnet.models.mdnet import MDNet
+    from mdnet.models.registry import create_model, list_models
+    from mdnet.models.weights import list_weights
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "MDNet": "mdnet.models.mdnet",
+    "MDNetConfig": "mdnet.models.configuration",
+    "Predictor": "mdnet.inference.predictor",
+    "create_model": "mdnet.models.registry",
+    "list_models": "mdnet.models.registry",
+    "list_weights": "mdnet.models.weights",
+}
+_PACKAGES = ("data", "explain", "inference", "metrics", "models", "report", "training")
+
+__all__ = [
+    "MDNet",
+    "MDNetConfig",
+    "Predictor",
+    "__version__",
+    "create_model",
+    "data",
+    "explain",
+    "inference",
+    "list_models",
+    "list_weights",
+    "metrics",
+    "models",
+    "report",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

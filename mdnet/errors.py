@@ -1,0 +1,53 @@
+"""What goes wrong for a user, as typed exceptions of one line each.
+
+Every message says what was found, where, and how to mend it; the command line prints it as it
+stands and exits with code 2 (the call or its input was wrong).
+"""
+
+from __future__ import annotations
+
+from os import PathLike
+
+__all__ = ["ConfigurationError", "DataError", "ImageError", "MDNetError", "MissingExtraError", "WeightsError"]
+
+
+class MDNetError(Exception):
+    """Base of every error that a user can mend."""
+
+
+class ConfigurationError(MDNetError, ValueError):
+    """An option or configuration value that is unknown or out of range."""
+
+
+class WeightsError(MDNetError):
+    """Weights that are missing, damaged, or made for something else."""
+
+
+class MissingExtraError(MDNetError, ImportError):
+    """An optional package is needed.
+
+    Args:
+        package: The package's import name.
+        extra: The extra of `mdnet` that installs it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed: pip install 'mdnet[{extra}]'")
+
+
+class DataError(MDNetError, ValueError):
+    """A data set, or one of its files, that cannot be used as it is.
+
+    Args:
+        where: The file, with `:line` behind it where there is one.
+        problem: What was found there.
+        mend: What the user can do.
+    """
+
+    def __init__(self, where: str | PathLike[str], problem: str, mend: str) -> None:
+        super().__init__(f"{where}: {problem}; {mend}")
+        self.where, self.problem, self.mend = str(where), problem, mend
+
+
+class ImageError(DataError):
+    """One image that cannot be decoded."""
