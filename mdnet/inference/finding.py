@@ -1,0 +1,244 @@
+"""What a model says of one study: diagnosis, aspects, report, and the maps that say why.
+
+A `Finding` holds plain NumPy arrays and strings, no tensor and no model, so it can be kept,
+pickled between processes, drawn, or written out long after the model is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from mdnet.data.study import Aspect, LabelSpace
+from mdnet.errors import ConfigurationError
+
+__all__ = ["AspectEvidence", "AspectFinding", "EvidenceMap", "Finding", "ReportFinding", "SectionFinding"]
+
+FloatArray = npt.NDArray[np.float64]
+
+
+class EvidenceMap(np.ndarray):
+    """An evidence map: a float64 array of logits, (rows, columns), that knows its sum check.
+
+    It is an ordinary array in every respect, with three attributes more.
+
+    Attributes:
+        bias: The part of the logit (or of the difference of two) that no position adds.
+        total: `sum() + bias`: the logit, or the difference of two logits.
+        blocks: The same evidence block by block, each at the block's native resolution
+            (a tuple of `BlockMap`); their sums and the bias give `total` too.
+    """
+
+    bias: float
+    total: float
+    blocks: tuple[BlockMap, ...]
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.bias = getattr(source, "bias", 0.0)
+        self.total = getattr(source, "total", float("nan"))
+        self.blocks = getattr(source, "blocks", ())
+
+
+class BlockMap(np.ndarray):
+    """Evidence of one block at its native resolution, (rows, columns); `name` is the block's."""
+
+    name: str
+
+    def __array_finalize__(self, source: Any) -> None:
+        self.name = getattr(source, "name", "")
+
+
+@dataclass(frozen=True)
+class AspectEvidence:
+    """Evidence of every block for every class of one aspect.
+
+    Attributes:
+        blocks: Block name to evidence, (classes, rows, columns) at native resolution, float32.
+        bias: (classes,), float32.
+    """
+
+    blocks: Mapping[str, npt.NDArray[np.float32]]
+    bias: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AspectFinding:
+    """What the model says of one aspect.
+
+    Attributes:
+        labels: The class, or every class with a probability of at least 0.5 (multi-label).
+        probabilities: Class name to probability; they sum to 1 unless the aspect is multi-label.
+        logits: Class name to logit.
+    """
+
+    aspect: Aspect
+    labels: tuple[str, ...]
+    probabilities: Mapping[str, float]
+    logits: Mapping[str, float]
+
+    @property
+    def name(self) -> str:
+        return self.aspect.name
+
+    @property
+    def label(self) -> str:
+        """The class; of a multi-label aspect all of them, joined by ", ", or "none"."""
+        return ", ".join(self.labels) or "none"
+
+    @property
+    def probability(self) -> float:
+        """Probability of the class (the least certain one, of a multi-label aspect)."""
+        chosen = [self.probabilities[label] for label in self.labels]
+        return min(chosen) if chosen else 1.0 - max(self.probabilities.values())
+
+
+@dataclass(frozen=True)
+class SectionFinding:
+    """The text for one section, and where each of its words looked.
+
+    Attributes:
+        words: The tokens as the model wrote them, punctuation included.
+        attention: (words, rows, columns) over the feature grid; each word's map sums to 1.
+        sharpness: (words,) how peaked each map is: 1 - entropy / log(positions), 0 is flat.
+        log_probabilities: (words,) log p(word | image, words before), natural logarithm.
+        aspect: The aspect whose evidence guided the attention, if any.
+        guided_by: The class whose evidence did.
+    """
+
+    name: str
+    text: str
+    words: tuple[str, ...]
+    attention: FloatArray
+    sharpness: FloatArray
+    log_probabilities: FloatArray
+    aspect: str | None = None
+    guided_by: str | None = None
+
+
+@dataclass(frozen=True)
+class ReportFinding:
+    """The report: its sections in order."""
+
+    sections: Mapping[str, SectionFinding]
+
+    @property
+    def text(self) -> str:
+        return " ".join(section.text for section in self.sections.values() if section.text)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a model says of one study.
+
+    Attributes:
+        source: Path or name of the image.
+        image: The image as decoded, (H, W, 3) uint8.
+        label_space: The model's.
+        aspects: Aspect name to `AspectFinding`.
+        report: The report; it has no section where the model writes none.
+        aspect_evidence: Aspect name to `AspectEvidence`, from which `evidence` makes its maps.
+        model: Name or path of the weights.
+    """
+
+    source: str
+    image: npt.NDArray[np.uint8]
+    label_space: LabelSpace
+    aspects: Mapping[str, AspectFinding]
+    report: ReportFinding
+    aspect_evidence: Mapping[str, AspectEvidence]
+    model: str = ""
+
+    @property
+    def diagnosis(self) -> AspectFinding:
+        """The aspect that concludes."""
+        if self.label_space.diagnosis is None:
+            raise ConfigurationError(
+                f"the model {self.model or 'in use'} has no diagnosis: it was trained without labels"
+            )
+        return self.aspects[self.label_space.diagnosis]
+
+    def attention(self, section: str) -> FloatArray:
+        """Attention of a section's words: (words, rows, columns), each word's map sums to 1."""
+        if section not in self.report.sections:
+            raise ConfigurationError(
+                f"no section {section!r}; the report's sections: {', '.join(self.report.sections) or 'none'}"
+            )
+        return self.report.sections[section].attention
+
+    def evidence(self, aspect: str, label: str | None = None, *, against: str | None = None) -> EvidenceMap:
+        """Evidence for a class, or the contrast of two classes, over the image.
+
+        Formula 3 of docs/method.md. Each block's evidence is spread from its native grid over the
+        image's pixels by an interpolation that keeps the sum, so the map and the bias give the
+        logit.
+
+        Args:
+            aspect: Aspect name.
+            label: Class name; the model's own answer unless named.
+            against: A second class; the result is then the contrast `label - against`.
+
+        Returns:
+            (image rows, image columns), logit per pixel.
+        """
+        space = self.label_space[aspect]
+        evidence = self.aspect_evidence[aspect]
+        weights = np.zeros(len(space.classes))
+        weights[space.index(label if label is not None else self.aspects[aspect].labels[0])] += 1.0
+        if against is not None:
+            weights[space.index(against)] -= 1.0
+
+        rows, columns = self.image.shape[:2]
+        pixel_map = np.zeros((rows, columns))
+        blocks = []
+        for name, block in evidence.blocks.items():
+            native = np.tensordot(weights, block.astype(np.float64), axes=1).view(BlockMap)  # (rows, columns)
+            native.name = name
+            blocks.append(native)
+            pixel_map += spread(rows, block.shape[1]) @ np.asarray(native) @ spread(columns, block.shape[2]).T
+
+        result = pixel_map.view(EvidenceMap)
+        result.bias = float(weights @ evidence.bias)
+        result.total = float(pixel_map.sum() + result.bias)
+        result.blocks = tuple(blocks)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """The finding without its maps, for JSON."""
+        return {
+            "image": self.source,
+            "model": self.model,
+            "diagnosis": self.diagnosis.label if self.label_space.diagnosis else None,
+            "aspects": {
+                name: {"label": a.label, "labels": list(a.labels), "probabilities": dict(a.probabilities)}
+                for name, a in self.aspects.items()
+            },
+            "report": self.report.text,
+            "sections": {name: section.text for name, section in self.report.sections.items()},
+        }
+
+    def save_html(self, path: str | Path) -> Path:
+        """Writes one self-contained page: image, diagnosis, report, attention a word, contrasts."""
+        from mdnet.report.finding_page import write_finding_page
+
+        return write_finding_page(self, Path(path))
+
+
+def spread(pixels: int, cells: int) -> FloatArray:
+    """Matrix (pixels, cells) that spreads values on a grid of cells over pixels and keeps their sum.
+
+    Linear interpolation between cell centres, each column scaled to sum to 1. Where there are fewer
+    pixels than cells, each cell goes to the pixels nearest its centre.
+    """
+    centres = (np.arange(pixels) + 0.5) * cells / pixels - 0.5  # pixel centres in cell units
+    centres = np.clip(centres, 0, cells - 1)
+    if pixels >= cells:
+        weights = np.clip(1.0 - np.abs(centres[:, None] - np.arange(cells)[None, :]), 0.0, None)
+    else:
+        positions = np.clip((np.arange(cells) + 0.5) * pixels / cells - 0.5, 0, pixels - 1)
+        weights = np.clip(1.0 - np.abs(np.arange(pixels)[:, None] - positions[None, :]), 0.0, None)
+    return weights / weights.sum(axis=0, keepdims=True)
