@@ -154,7 +154,7 @@ def packed(maps: npt.ArrayLike, *, exact: bool) -> dict[str, Any]:
         raise WeightsError("a map holds values that are not finite; check the weights and the image")
     if exact:
         return {"shape": list(values.shape), "data": _base64(values.astype("<f4"))}
-    flat = values.reshape(len(values), -1)
+    flat = values.reshape(len(values), int(np.prod(values.shape[1:])))  # a section may have no word
     steps = np.abs(flat).max(axis=1, initial=0.0) / 32766
     running = np.rint(np.cumsum(flat / np.where(steps > 0, steps, 1.0)[:, None], axis=1))
     multiples = np.diff(running, axis=1, prepend=0.0).astype("<i2")

@@ -1,0 +1,129 @@
+"""Where a word looks: three forms of attention over the grid of C(I), guided by class evidence.
+
+Formula 5 of docs/method.md, `c = (w^c)^T C(I)`, `z_t = a_t C(I)^T`. All three share one contract:
+`prepare` once a study, then `forward` once a word gives weights over the P positions that sum to 1.
+
+References:
+    1. Zhang et al., "MDNet", CVPR 2017, arXiv 1707.02485, section 3.3 (auxiliary attention
+       sharpening).
+    2. Bahdanau et al., "Neural Machine Translation by Jointly Learning to Align and Translate",
+       ICLR 2015, arXiv 1409.0473.
+    3. Zhang et al., "Pathologist-level interpretable whole-slide cancer diagnosis with deep
+       learning", Nature Machine Intelligence 2019 (the evidence-weighted feature).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mdnet.models.configuration import MDNetConfig
+
+__all__ = [
+    "AdditiveAttention",
+    "Attention",
+    "LiteralAttention",
+    "Prepared",
+    "SharpenedAttention",
+    "build_attention",
+]
+
+
+class Prepared(NamedTuple):
+    """What an attention keeps of a study.
+
+    Attributes:
+        evidence: (B, S, P) evidence c of each section's class at each position.
+        projected: (B, P, A) projected features (`additive`), else None.
+    """
+
+    evidence: Tensor
+    projected: Tensor | None = None
+
+
+class Attention(nn.Module):
+    """Contract: `prepare(features, evidence)` once, `forward(hidden, prepared)` every word."""
+
+    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
+        """From C(I) (B, P, D) and evidence (B, S, P) to what `forward` needs."""
+        del features
+        return Prepared(evidence)
+
+    def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
+        """Weights (B, S, P) from the LSTM's states h_{t-1} (B, S, H)."""
+        raise NotImplementedError
+
+
+class SharpenedAttention(Attention):
+    """`a_t = softmax(s_t c)`: the evidence itself, sharpened by one number a word.
+
+    s_t = softplus(w . h_{t-1} + b) is never negative, so a word looks where the evidence is, more
+    or less sharply, and nowhere else. Formula 5's tanh and W_att are left out: on small data they
+    learn a fixed place instead (docs/method.md has the measurement).
+    """
+
+    def __init__(self, config: MDNetConfig) -> None:
+        super().__init__()
+        self.sharpness = nn.Linear(config.hidden_size, 1)
+
+    def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
+        sharpness = F.softplus(self.sharpness(hidden))  # (B, S, 1)
+        return (sharpness * prepared.evidence).softmax(dim=-1)  # (B, S, P)
+
+
+class LiteralAttention(Attention):
+    """Formula 5 to the letter: `a_t = softmax(W_att tanh(W_h h_{t-1} + c))`, W_att of P x P.
+
+    W_h and W_att hold the number of positions, so the model takes its own image size only.
+    """
+
+    def __init__(self, config: MDNetConfig) -> None:
+        super().__init__()
+        positions = config.grid_size**2
+        self.hidden = nn.Linear(config.hidden_size, positions, bias=False)  # W_h
+        self.position = nn.Linear(positions, positions, bias=False)  # W_att
+
+    def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
+        return self.position(torch.tanh(self.hidden(hidden) + prepared.evidence)).softmax(dim=-1)
+
+
+class AdditiveAttention(Attention):
+    """Bahdanau's attention [2] over projected features, with a slot for the evidence-weighted one [3].
+
+    The slot's feature is `softmax(c) C(I)`. What the slot gets is handed on to the positions it is
+    made of, so the weights returned are exactly those with which C(I) enters z_t.
+    """
+
+    def __init__(self, config: MDNetConfig) -> None:
+        super().__init__()
+        self.feature = nn.Linear(sum(config.widths), config.attention_size)
+        self.hidden = nn.Linear(config.hidden_size, config.attention_size, bias=False)
+        self.score = nn.Linear(config.attention_size, 1, bias=False)
+
+    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
+        return Prepared(evidence, self.feature(features))  # (B, P, A)
+
+    def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
+        assert prepared.projected is not None
+        slot_weights = prepared.evidence.softmax(dim=-1)  # (B, S, P)
+        slot = torch.bmm(slot_weights, prepared.projected)  # (B, S, A): projection is linear
+        query = self.hidden(hidden)  # (B, S, A)
+        at_positions = self.score(torch.tanh(prepared.projected[:, None] + query[:, :, None])).squeeze(
+            -1
+        )  # (B, S, P)
+        at_slot = self.score(torch.tanh(slot + query))  # (B, S, 1)
+        weights = torch.cat([at_positions, at_slot], dim=-1).softmax(dim=-1)  # (B, S, P + 1)
+        return weights[..., :-1] + weights[..., -1:] * slot_weights
+
+
+def build_attention(config: MDNetConfig) -> Attention:
+    """The attention that `config.attention` names."""
+    variants: dict[str, type[Attention]] = {
+        "sharpened": SharpenedAttention,
+        "mdnet": LiteralAttention,
+        "additive": AdditiveAttention,
+    }
+    return variants[config.attention](config)

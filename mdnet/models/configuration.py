@@ -1,0 +1,135 @@
+"""`MDNetConfig`: everything that a saved model needs to be built again, saved beside its weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mdnet.torchvision_compat  # noqa: F401  (transformers imports torchvision)
+
+from transformers import PretrainedConfig
+
+from mdnet.data.study import LabelSpace
+from mdnet.errors import ConfigurationError
+
+__all__ = ["ATTENTION_NAMES", "BLOCK_NAMES", "MDNetConfig"]
+
+ATTENTION_NAMES = ("sharpened", "mdnet", "additive")
+BLOCK_NAMES = ("basic", "bottleneck")
+
+
+class MDNetConfig(PretrainedConfig):
+    """Configuration of an `MDNet`.
+
+    Args:
+        image_size: Rows and columns of the input in pixels.
+        image_channels: 3 for RGB, 1 for grayscale.
+        stem_stride: Stride of the first convolution.
+        widths: Channels of each stage's own group; one entry a stage. The representation C(I) has
+            their sum.
+        depths: Residual blocks a stage; the first one of every stage but the first makes the
+            ensemble connection.
+        strides: Stride of each stage relative to the one before; the first is 1.
+        block: `basic` (two 3x3 convolutions) or `bottleneck` (1x1, 3x3, 1x1).
+        attention: `sharpened`, `mdnet` or `additive`; see `mdnet.models.attention`. Without labels
+            there is no evidence to sharpen, and it becomes `additive`.
+        attention_size: Width of the hidden layer of `additive`.
+        embedding_size: Width of the word embeddings.
+        hidden_size: Width of the LSTM.
+        dropout: Probability on the LSTM's input words and on its output.
+        label_space: `LabelSpace.to_dict()`; no aspects means that the model has no diagnosis.
+        sections: Section names in the order of the report; none means that it writes no report.
+        section_aspects: Section name to the aspect whose evidence guides its attention. A section
+            is guided by the aspect of its own name, else by the diagnosis, unless named here.
+        vocabulary_size: Tokens of the tokenizer saved beside the model.
+        begin_ids: Token id of each section's begin token.
+        end_id: Token id of the end token.
+        pad_id: Token id of the padding.
+        maximum_words: Length at which generation stops.
+    """
+
+    model_type = "mdnet"
+
+    image_size: int = 128
+    image_channels: int = 3
+    stem_stride: int = 2
+    widths: list[int] | tuple[int, ...] = (24, 48, 96)
+    depths: list[int] | tuple[int, ...] = (1, 2, 2)
+    strides: list[int] | tuple[int, ...] = (1, 2, 2)
+    block: str = "basic"
+    attention: str = "sharpened"
+    attention_size: int = 128
+    embedding_size: int = 64
+    hidden_size: int = 128
+    dropout: float = 0.1
+    label_space: dict[str, Any] | None = None
+    sections: list[str] | tuple[str, ...] = ()
+    section_aspects: dict[str, str | None] | None = None
+    vocabulary_size: int = 0
+    begin_ids: list[int] | tuple[int, ...] = ()
+    end_id: int = 2
+    pad_id: int = 0
+    maximum_words: int = 60
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        for name in ("widths", "depths", "strides", "sections", "begin_ids"):
+            setattr(self, name, list(getattr(self, name)))
+        space = LabelSpace.from_dict(self.label_space or {})
+        self.label_space = space.to_dict()
+        named = self.section_aspects or {}
+        self.section_aspects = {
+            section: named.get(section, section if section in space else space.diagnosis)
+            for section in self.sections
+        }
+        if self.attention != "additive" and not space.aspects:
+            self.attention = "additive"
+        self._check(space)
+        super().__post_init__(**kwargs)
+
+    @property
+    def space(self) -> LabelSpace:
+        """The label space as a record."""
+        return LabelSpace.from_dict(self.label_space or {})
+
+    @property
+    def block_names(self) -> list[str]:
+        """Names of the M blocks of C(I), finest first."""
+        return [f"block{index + 1}" for index in range(len(self.widths))]
+
+    @property
+    def grid_size(self) -> int:
+        """Rows and columns of the grid on which attention rests, for an input of `image_size`."""
+        cells = _strided(self.image_size, self.stem_stride)
+        for stride in self.strides:
+            cells = _strided(cells, stride)
+        return cells
+
+    def _check(self, space: LabelSpace) -> None:
+        stages = len(self.widths)
+        if not stages or len(self.depths) != stages or len(self.strides) != stages:
+            raise ConfigurationError(
+                f"widths {self.widths}, depths {self.depths}, strides {self.strides}: give one entry a stage each"
+            )
+        if min(*self.widths, *self.depths, *self.strides, self.stem_stride, self.image_size) < 1:
+            raise ConfigurationError("widths, depths, strides, stem_stride and image_size must be at least 1")
+        if self.strides[0] != 1:
+            raise ConfigurationError(f"strides {self.strides} must begin with 1; use stem_stride")
+        if self.block not in BLOCK_NAMES:
+            raise ConfigurationError(f"block {self.block!r} is none of {', '.join(BLOCK_NAMES)}")
+        if self.attention not in ATTENTION_NAMES:
+            raise ConfigurationError(f"attention {self.attention!r} is none of {', '.join(ATTENTION_NAMES)}")
+        if self.image_channels not in (1, 3):
+            raise ConfigurationError(f"image_channels {self.image_channels} is neither 1 nor 3")
+        if self.sections and len(self.begin_ids) != len(self.sections):
+            raise ConfigurationError(
+                f"{len(self.sections)} sections need as many begin_ids, not {len(self.begin_ids)}"
+            )
+        for section, aspect in (self.section_aspects or {}).items():
+            if aspect is not None and aspect not in space:
+                raise ConfigurationError(
+                    f"section {section!r} is guided by {aspect!r}, none of the aspects {list(space.names)}"
+                )
+
+
+def _strided(cells: int, stride: int) -> int:
+    """Cells left by a 3x3 convolution with padding 1."""
+    return (cells - 1) // stride + 1

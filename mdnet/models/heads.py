@@ -1,0 +1,113 @@
+"""The classification module M: one decoupled head an aspect, and its exact evidence.
+
+Formula 3 of docs/method.md: `p^c = b^c + sum_m mean_ij(w_m^c . y_m)`. Each block has class weights
+of its own and nothing mixes blocks, so a logit is a sum over blocks and positions, read off here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mdnet.data.study import Aspect, LabelSpace
+from mdnet.models.image_module import ImageFeatures
+
+__all__ = ["DecoupledHead", "Heads"]
+
+
+class DecoupledHead(nn.Module):
+    """One aspect's class weights, block by block.
+
+    Attributes:
+        weight: (classes, D): the blocks' class weights side by side, in the order of C(I).
+        bias: (classes,)
+    """
+
+    def __init__(self, aspect: Aspect, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.widths = list(widths)
+        self.weight = nn.Parameter(torch.empty(len(aspect.classes), sum(widths)))
+        self.bias = nn.Parameter(torch.empty(len(aspect.classes)))
+
+    def forward(self, means: list[Tensor]) -> Tensor:
+        """Every block's share of each logit, (B, M, classes), from the blocks' means (B, D_m)."""
+        shares = [mean @ weight.T for mean, weight in zip(means, self.block_weights(), strict=True)]
+        return torch.stack(shares, dim=1)
+
+    def block_weights(self) -> tuple[Tensor, ...]:
+        """w_m of every block: (classes, D_m)."""
+        return self.weight.split(self.widths, dim=1)
+
+    def evidence(self, features: ImageFeatures) -> list[Tensor]:
+        """Evidence maps block by block at native resolution: (B, classes, H_m, W_m).
+
+        Summed over positions and blocks, plus the bias, they give the logits.
+        """
+        maps = []
+        for block, weight in zip(features.blocks, self.block_weights(), strict=True):
+            cells = block.shape[-2] * block.shape[-1]
+            maps.append(torch.einsum("bdhw,kd->bkhw", block, weight / cells))
+        return maps
+
+
+class Heads(nn.Module):
+    """All aspects' heads."""
+
+    def __init__(self, space: LabelSpace, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.space = space
+        # Positions, not names, as keys: an aspect may be called "a.b" or "type".
+        self.heads = nn.ModuleList(DecoupledHead(aspect, widths) for aspect in space.aspects)
+
+    def __getitem__(self, aspect: str) -> DecoupledHead:
+        return self.heads[self.space.names.index(self.space[aspect].name)]  # type: ignore[return-value]
+
+    def forward(self, blocks: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Logits and every block's share of them.
+
+        Args:
+            blocks: `ImageFeatures.blocks`.
+
+        Returns:
+            Aspect name to logits (B, classes), and to shares (B, M, classes) that sum over M to
+            the logits less the bias.
+        """
+        means = [block.mean(dim=(2, 3)) for block in blocks]  # each (B, D_m)
+        shares = {name: self[name](means) for name in self.space.names}
+        logits = {name: share.sum(dim=1) + self[name].bias for name, share in shares.items()}
+        return logits, shares
+
+    def contrast_weights(self, aspect: Aspect, classes: Tensor) -> Tensor:
+        """Class weights that make evidence mean something: a class against the reference.
+
+        A softmax does not change when one vector is added to the weights of all classes, so one
+        class's evidence alone is not identified; its contrast with the reference class is. For the
+        reference class itself: the mean of the others against it, that is the place where something
+        would be found if anything were. Multi-label classes stand against absence, each alone.
+
+        Args:
+            aspect: The aspect.
+            classes: (B,) class index, or (B, classes) in 0..1 for a multi-label aspect.
+
+        Returns:
+            (B, D), cut off from the gradient: L_L does not rewrite theta_M (formula 6).
+        """
+        weight = self[aspect.name].weight.detach()  # (K, D)
+        if aspect.multi_label:
+            present = classes.to(weight)  # (B, K)
+            none = present.sum(dim=1, keepdim=True) == 0
+            present = torch.where(none, torch.ones_like(present), present)
+            return (present / present.sum(dim=1, keepdim=True)) @ weight
+        reference = aspect.reference_index
+        table = weight - weight[reference]  # (K, D); the reference's own row is 0
+        others = table.sum(dim=0) / (len(aspect.classes) - 1)
+        is_reference = torch.arange(len(table), device=table.device) == reference
+        table = torch.where(is_reference[:, None], others, table)
+        return table[classes]
+
+    def predicted(self, logits: Mapping[str, Tensor], aspect: Aspect) -> Tensor:
+        """The class in use: (B,) argmax, or (B, classes) at a probability of 0.5 (multi-label)."""
+        scores = logits[aspect.name]
+        return (scores > 0).to(scores.dtype) if aspect.multi_label else scores.argmax(dim=1)

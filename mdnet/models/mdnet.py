@@ -1,0 +1,254 @@
+"""MDNet: image module, heads and report LSTM as one `PreTrainedModel`.
+
+Zhang et al., "MDNet: A Semantically and Visually Interpretable Medical Image Diagnosis Network",
+CVPR 2017, arXiv 1707.02485. `mdnet/models/reference.py` is the same method in one plain file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import mdnet.torchvision_compat  # noqa: F401  (transformers imports torchvision)
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from mdnet.data.preprocessing import Preprocessing
+from mdnet.data.study import MISSING
+from mdnet.data.text import ReportTokenizer
+from mdnet.errors import WeightsError
+from mdnet.models.attention import Prepared
+from mdnet.models.configuration import MDNetConfig
+from mdnet.models.heads import DecoupledHead, Heads
+from mdnet.models.image_module import ImageFeatures, ImageModule
+from mdnet.models.objective import classification_loss, language_loss, scale_gradients
+from mdnet.models.outputs import MDNetOutput
+from mdnet.models.report_lstm import ReportLSTM
+from mdnet.models.weights import resolve_weights, verify_weights
+
+__all__ = ["MDNet"]
+
+
+class MDNet(PreTrainedModel):
+    """Diagnosis, report and maps from an image.
+
+    Attributes:
+        image: The image module D.
+        heads: The classification module M; None where the label space is empty.
+        report: The language module L; None where there are no sections.
+        tokenizer: Vocabulary, saved and loaded with the weights.
+        preprocessing: How an image becomes `pixel_values`, saved and loaded with the weights.
+    """
+
+    config_class = MDNetConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    _no_split_modules = ["Stage", "ReportLSTM"]  # noqa: RUF012  (the base class has a list)
+
+    def __init__(
+        self,
+        config: MDNetConfig,
+        *,
+        tokenizer: ReportTokenizer | None = None,
+        preprocessing: Preprocessing | None = None,
+    ) -> None:
+        super().__init__(config)
+        self.tokenizer = tokenizer
+        self.preprocessing = preprocessing
+        self.image = ImageModule(config)
+        self.heads = Heads(config.space, config.widths) if config.space.aspects else None
+        self.report = ReportLSTM(config) if config.sections else None
+        self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):  # He et al., arXiv 1502.01852
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_parameters()
+        elif isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            nn.init.normal_(module.weight, std=0.1)
+        elif isinstance(module, nn.LSTMCell):
+            module.reset_parameters()
+        elif isinstance(module, DecoupledHead):  # no class is preferred before training
+            nn.init.normal_(module.weight, std=0.01)
+            nn.init.zeros_(module.bias)
+
+    def encode(self, pixel_values: Tensor) -> ImageFeatures:
+        """C(I) of normalised images (B, channels, H, W), computed once a study."""
+        return self.image(pixel_values)
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Mapping[str, Tensor] | None = None,
+        tokens: Tensor | None = None,
+        *,
+        beta: float = 0.5,
+        eta: float = 1.0,
+    ) -> MDNetOutput:
+        """Logits, teacher-forced report and, where there is a truth, the losses.
+
+        Args:
+            pixel_values: (B, channels, H, W), normalised as `preprocessing` says.
+            labels: Aspect name to (B,) class index or, multi-label, (B, classes) of 0 and 1;
+                -100 where missing. They also choose the class whose evidence guides the words; the
+                predicted one stands in for a missing label.
+            tokens: (B, S, T) target words of every section, the end token last, then padding. A
+                section that is all padding costs nothing.
+            beta: Weight of the language in the image module's gradient, in 0..1 (formula 6).
+            eta: Scale of the language's gradient there.
+        """
+        features = self.encode(pixel_values)
+        if self.heads is None:
+            beta = 1.0
+        elif self.report is None or tokens is None:
+            beta = 0.0
+        output = MDNetOutput(features=features)
+        losses: dict[str, Tensor] = {}
+
+        if self.heads is not None:
+            output.logits, output.block_logits = self.heads(scale_gradients(features, 1.0 - beta).blocks)
+            if labels is not None:
+                losses["classification"] = classification_loss(output.logits, labels, self.config.space)
+
+        if self.report is not None and tokens is not None:
+            seen = scale_gradients(features, beta * eta)
+            prepared = self.prepare(seen, self.guides(output.logits, labels))
+            begin = torch.tensor(self.config.begin_ids, device=tokens.device)
+            inputs = torch.cat([begin[None, :, None].expand(len(tokens), -1, 1), tokens[:, :, :-1]], dim=-1)
+            output.report_logits, output.attention = self.report(inputs, seen.grid, prepared)
+            losses["language"], output.log_likelihood = language_loss(
+                output.report_logits, tokens, self.config.pad_id
+            )
+
+        if losses:
+            output.losses = losses
+            output.loss = torch.stack(list(losses.values())).sum()
+        return output
+
+    def guides(
+        self, logits: Mapping[str, Tensor] | None, labels: Mapping[str, Tensor] | None = None
+    ) -> dict[str, Tensor]:
+        """The class of each aspect whose evidence guides attention.
+
+        The true one where a label is there, else the predicted one: (B,) class index or, multi-label,
+        (B, classes).
+        """
+        if self.heads is None or logits is None:
+            return {}
+        chosen = {}
+        for aspect in self.config.space.aspects:
+            predicted = self.heads.predicted(logits, aspect)
+            if labels is not None and aspect.name in labels:
+                truth = labels[aspect.name].to(predicted)
+                predicted = torch.where(truth != MISSING, truth, predicted)
+            chosen[aspect.name] = predicted
+        return chosen
+
+    def prepare(self, features: ImageFeatures, guides: Mapping[str, Tensor]) -> Prepared:
+        """What the attention keeps of the studies: evidence c (B, S, P) of each section's class."""
+        assert self.report is not None
+        studies, _, channels = features.grid.shape
+        if self.heads is None or not guides:
+            weights = features.grid.new_zeros(studies, len(self.config.sections), channels)
+        else:
+            contrasts = {
+                aspect.name: self.heads.contrast_weights(aspect, guides[aspect.name])
+                for aspect in self.config.space.aspects
+            }
+            unguided = torch.zeros_like(features.grid[:, 0])
+            guiding = (self.config.section_aspects[section] for section in self.config.sections)
+            weights = torch.stack(
+                [unguided if aspect is None else contrasts[aspect] for aspect in guiding], dim=1
+            )  # (B, S, D)
+        evidence = torch.bmm(weights, features.grid.transpose(1, 2))  # c = (w^c)^T C(I), (B, S, P)
+        return self.report.attention.prepare(features.grid, evidence)
+
+    def evidence(self, features: ImageFeatures) -> dict[str, list[Tensor]]:
+        """Every aspect's evidence maps, block by block at native resolution: (B, classes, H_m, W_m).
+
+        Summed over blocks and positions, plus the bias, they give the logits (formula 3).
+        """
+        if self.heads is None:
+            return {}
+        return {name: self.heads[name].evidence(features) for name in self.config.space.names}
+
+    def save_pretrained(  # type: ignore[override]  # what the base class takes goes through kwargs
+        self, save_directory: str | os.PathLike[str], **kwargs: Any
+    ) -> None:
+        """Writes weights (safetensors), configuration, label space, vocabulary and preprocessing."""
+        with _without_progress_bars():
+            super().save_pretrained(save_directory, **kwargs)
+        folder = Path(save_directory)
+        if self.tokenizer is not None:
+            self.tokenizer.save(folder)
+        if self.preprocessing is not None:
+            self.preprocessing.save(folder)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> MDNet:
+        """Loads a model with its vocabulary and preprocessing; nothing comes from any data set.
+
+        Args:
+            pretrained_model_name_or_path: A model or run folder, a name of `mdnet.list_weights()`,
+                or a hub id `owner/name`.
+            *args: As in `PreTrainedModel.from_pretrained`.
+            **kwargs: Likewise; `revision` and `local_files_only` apply to a hub id.
+
+        Raises:
+            WeightsError: Not found, damaged, not fitting its configuration, or of another hash than
+                its card says.
+        """
+        folder = resolve_weights(
+            str(pretrained_model_name_or_path),
+            revision=kwargs.pop("revision", None),
+            offline=kwargs.pop("local_files_only", False),
+        )
+        verify_weights(folder)
+        model: MDNet
+        info: dict[str, Any]
+        try:
+            with _without_progress_bars():
+                loaded = super().from_pretrained(
+                    folder, *args, use_safetensors=True, output_loading_info=True, **kwargs
+                )
+        except SafetensorError as error:
+            file = folder / "model.safetensors"
+            raise WeightsError(f"{file}: damaged ({error}); copy or train it anew") from error
+        model, info = loaded  # type: ignore[misc]  # a pair, because of output_loading_info
+        odd = sorted([*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]])
+        if odd:
+            raise WeightsError(
+                f"{folder}: weights and config.json do not fit: {', '.join(map(str, odd[:5]))}"
+            )
+        if (folder / "tokenizer.json").is_file():
+            model.tokenizer = ReportTokenizer.load(folder)
+        if (folder / "preprocessor_config.json").is_file():
+            model.preprocessing = Preprocessing.load(folder)
+        return model
+
+
+@contextmanager
+def _without_progress_bars() -> Iterator[None]:
+    """Transformers draws a bar for a file that takes a millisecond."""
+    enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            transformers_logging.enable_progress_bar()

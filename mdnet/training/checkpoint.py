@@ -1,0 +1,87 @@
+"""Checkpoints: all that a run needs to go on to the same bits. Safetensors and JSON, nothing pickled.
+
+A checkpoint is a folder written under a temporary name and renamed when whole, so a run killed
+while it writes still has the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from mdnet.errors import WeightsError
+
+__all__ = ["load_checkpoint", "save_checkpoint"]
+
+
+def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, progress: dict[str, Any]) -> None:
+    """Writes weights, optimizer state, random state and `progress` in place of an older checkpoint."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(
+        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+        partial / "model.safetensors",
+    )
+    save_file(_optimizer_tensors(optimizer), partial / "optimizer.safetensors")
+    save_file({"cpu": torch.get_rng_state()}, partial / "random.safetensors")
+    (partial / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+    for file in partial.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    previous = folder.with_name(folder.name + ".previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    if folder.exists():
+        folder.rename(previous)
+    partial.rename(folder)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
+    """Restores what `save_checkpoint` wrote; returns its `progress`, or None where there is no checkpoint."""
+    previous = folder.with_name(folder.name + ".previous")
+    if not folder.exists() and previous.exists():  # killed between the two renames
+        previous.rename(folder)
+    if not folder.exists():
+        return None
+    try:
+        model.load_state_dict(load_file(folder / "model.safetensors"))
+        _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
+        torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
+        progress: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
+    except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(
+            f"{folder}: this checkpoint does not fit the run ({reason}); "
+            "train with the configuration that wrote it, or into another --out"
+        ) from error
+    return progress
+
+
+def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    return {
+        f"{index}.{name}": torch.as_tensor(value).contiguous()
+        for index, parameter in enumerate(_parameters(optimizer))
+        for name, value in optimizer.state[parameter].items()
+    }
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        index, name = key.split(".", 1)
+        state.setdefault(int(index), {})[name] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
