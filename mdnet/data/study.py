@@ -168,6 +168,8 @@ class StudySet:
         studies: Only those that can be used; each of the others has a fault.
         sections: Section names in the order of the report.
         faults: What the reader found wrong, in file order.
+        left_out: Studies with an error, as far as they could be read; `mdnet data check` decodes
+            their images too.
     """
 
     root: Path
@@ -177,6 +179,7 @@ class StudySet:
     sections: tuple[str, ...]
     provenance: str = ""
     faults: tuple[Fault, ...] = ()
+    left_out: tuple[Study, ...] = ()
 
     def split(self, name: str) -> tuple[Study, ...]:
         """Studies of one split; `DataError` if there are none."""

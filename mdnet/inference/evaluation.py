@@ -139,7 +139,7 @@ def evaluate_studies(
             "area": float(area),
         }
     if baselines:
-        metrics["baselines"] = baseline_metrics(predictor, data, targets, hypotheses, references)
+        metrics["baselines"] = baseline_metrics(predictor, studies, data, targets, hypotheses, references)
     return result
 
 
@@ -254,6 +254,7 @@ def statement_metrics(rows: list[tuple[str, str, str | None, str]]) -> Metrics:
 
 def baseline_metrics(
     predictor: Predictor,
+    studies: Sequence[Study],
     data: StudySet,
     targets: dict[str, list[Any]],
     hypotheses: list[str],
@@ -262,8 +263,8 @@ def baseline_metrics(
     """What a model must beat to have read the image.
 
     `majority`: the commonest training class for every study. `constant_report`: the one training
-    report that scores best on val (train where there is no val), for every study. `shuffled`: the
-    model's own reports, each scored against the next study's references.
+    report that scores best on val, for every study (on train, where val is what is scored or is not
+    there). `shuffled`: the model's own reports, each scored against the next study's references.
     """
     space = predictor.model.config.space
     train = [study for study in data.studies if study.split == "train"]
@@ -279,8 +280,9 @@ def baseline_metrics(
         baselines["majority"] = majority
     if hypotheses:
         candidates = [text for study in train for text in study.references()]
-        chosen_on = [s.references() for s in data.studies if s.split == "val" and s.report]
-        chosen_on = chosen_on or [s.references() for s in train if s.report]
+        already = {study.id for study in studies}
+        held_out = [s for s in data.studies if s.split == "val" and s.report and s.id not in already]
+        chosen_on = [study.references() for study in held_out or train if study.report]
         if candidates:
             constant = constant_report(candidates, chosen_on)
             baselines["constant_report"] = language_metrics([constant] * len(references), references)
