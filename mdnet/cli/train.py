@@ -21,7 +21,9 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help="Studies a step. [default: 32]")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of AdamW's. [default: 0.003]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation. [default: 0]")] = None,
-    augmentation: Annotated[str | None, typer.Option(help="none, shift or tissue. [default: none]")] = None,
+    augmentation: Annotated[
+        str | None, typer.Option(help="none, shift, mirror or tissue. [default: none]")
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="Reader of the data; by looking at it unless named.")
     ] = None,

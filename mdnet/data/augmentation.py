@@ -12,7 +12,7 @@ from mdnet.errors import ConfigurationError
 
 __all__ = ["AUGMENTATIONS", "augment"]
 
-AUGMENTATIONS = ("none", "shift", "tissue")
+AUGMENTATIONS = ("none", "shift", "mirror", "tissue")
 
 _SHIFT = 0.06  # of the image's side
 _STAIN = 0.08  # relative change of each colour channel, and of all together
@@ -30,24 +30,19 @@ def augment(image: npt.NDArray[np.uint8], kind: str, generator: np.random.Genera
 
     Args:
         image: (C, H, W) uint8.
-        kind: `none`; `shift` (by up to 6% of the side, edges repeated); `tissue` (one of the eight
-            flips and quarter turns, and stain: each channel's strength).
+        kind: `none`; `shift` (by up to 6% of the side, edges repeated); `mirror` (left for right, and
+            stain: each channel's strength; for tissue that has an up and a down); `tissue` (one of the
+            eight flips and quarter turns, and stain).
         generator: Source of what is random.
     """
     if kind == "shift":
         return _shifted(image, generator)
-    if kind == "tissue":
-        if image.shape[1] == image.shape[2]:
+    if kind in ("mirror", "tissue"):
+        if kind == "tissue" and image.shape[1] == image.shape[2]:
             image = np.rot90(image, int(generator.integers(4)), axes=(1, 2))
         if generator.random() < 0.5:
             image = image[:, :, ::-1]
-        strength = (
-            1.0 + _STAIN * generator.standard_normal() + 0.5 * _STAIN * generator.standard_normal(len(image))
-        )
-        # Stain absorbs: scale what is missing from white, by a table of 256 values a channel.
-        absorbed = (255 - np.arange(256)) * np.clip(strength, 0.6, 1.4)[:, None]
-        tables = np.clip(255.5 - absorbed, 0, 255).astype(np.uint8)  # (C, 256)
-        return np.stack([table[channel] for table, channel in zip(tables, image, strict=True)])
+        return _stained(image, generator)
     return image
 
 
@@ -58,3 +53,15 @@ def _shifted(image: npt.NDArray[np.uint8], generator: np.random.Generator) -> np
     row_of = np.clip(np.arange(rows) - down, 0, rows - 1)
     column_of = np.clip(np.arange(columns) - right, 0, columns - 1)
     return image[:, row_of[:, None], column_of]
+
+
+def _stained(image: npt.NDArray[np.uint8], generator: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """Another strength of the stain, in all channels together and in each.
+
+    Stain absorbs: what is missing from white is scaled.
+    """
+    noise = generator.standard_normal(1 + len(image))
+    strength = np.clip(1.0 + _STAIN * (noise[0] + 0.5 * noise[1:]), 0.6, 1.4)
+    absorbed = (255 - np.arange(256)) * strength[:, None]
+    tables = np.clip(255.5 - absorbed, 0, 255).astype(np.uint8)  # (C, 256)
+    return np.stack([table[channel] for table, channel in zip(tables, image, strict=True)])
