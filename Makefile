@@ -43,7 +43,7 @@ weights: setup
 # The sample that is committed under data/.
 sample: setup
 	rm -rf data/sample
-	$(BIN)/mdnet data phantom --out data/sample --studies 60 --seed 5
+	$(BIN)/mdnet data phantom --out data/sample --studies 50 --seed 5
 
 bench: setup
 	$(BIN)/python benchmarks/import_time.py

@@ -27,6 +27,8 @@ def check(
 
     Example: mdnet data check DIR
     """
+    from tqdm import tqdm
+
     from mdnet.data.check import check as check_data
 
     space = None
@@ -34,7 +36,13 @@ def check(
         from mdnet.models.mdnet import MDNet
 
         space = MDNet.from_pretrained(weights).config.space
-    faults = check_data(path, format=format, label_space=space)
+    with tqdm(unit="image", disable=None) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        faults = check_data(path, format=format, label_space=space, progress=show)
     errors = sum(fault.severity == "error" for fault in faults)
     if json_:
         typer.echo(json.dumps({"errors": errors, "faults": [asdict(fault) for fault in faults]}, indent=2))

@@ -22,8 +22,6 @@ __all__ = ["generate"]
 
 _log = logging.getLogger(__name__)
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".dcm", ".dicom"}
-
 
 def generate(
     inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or globs.")],
@@ -77,13 +75,14 @@ def generate(
 
 def find_images(inputs: list[str]) -> list[Path]:
     """The images that files, folders (to the bottom) and globs name, each once, in order."""
+    from mdnet.data.images import SUFFIXES
     from mdnet.errors import ConfigurationError
 
     found: dict[Path, None] = {}
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            matches = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in _SUFFIXES and p.is_file()]
+            matches = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
         elif path.exists():
             matches = [path]
         else:
