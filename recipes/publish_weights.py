@@ -1,6 +1,6 @@
 """Puts a run's weights into the package, with their card, measured on data drawn for the purpose.
 
-    python recipes/publish_weights.py --run runs/weights/mdnet_tiny --name mdnet_tiny/phantom \
+python recipes/publish_weights.py --run runs/weights/mdnet_tiny --name mdnet_tiny/phantom \
         --fresh runs/weights/fresh --recipe "make weights"
 """
 

@@ -230,6 +230,8 @@ def stated(finding: Finding, study: Study) -> list[tuple[str, str, str | None, s
     insufficient = study.labels.get("conclusion") == phantom.specification.INSUFFICIENT
     rows = []
     for name, section in finding.report.sections.items():
+        if name not in phantom.SECTIONS:
+            continue
         truth = phantom.specification.INSUFFICIENT if insufficient else study.labels.get(name)
         if truth is not None:
             said = phantom.stated_class(name, section.text)

@@ -179,7 +179,7 @@ class Finding:
 
         Args:
             aspect: Aspect name.
-            label: Class name; the model's own answer unless named.
+            label: Class name; the model's own answer unless named (a multi-label aspect can have several).
             against: A second class; the result is then the contrast `label - against`.
 
         Returns:
@@ -187,8 +187,16 @@ class Finding:
         """
         space = self.label_space[aspect]
         evidence = self.aspect_evidence[aspect]
+        if label is None:
+            answers = self.aspects[aspect].labels
+            if len(answers) != 1:
+                raise ConfigurationError(
+                    f"the model's answer to {aspect!r} is {self.aspects[aspect].label}: name one class of "
+                    f"{', '.join(space.classes)}"
+                )
+            label = answers[0]
         weights = np.zeros(len(space.classes))
-        weights[space.index(label if label is not None else self.aspects[aspect].labels[0])] += 1.0
+        weights[space.index(label)] += 1.0
         if against is not None:
             weights[space.index(against)] -= 1.0
 

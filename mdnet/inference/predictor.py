@@ -101,15 +101,15 @@ class Predictor:
 
     def stream(self, images: Iterable[ImageLike]) -> Iterator[Finding]:
         """Findings one by one, computed in batches; memory does not grow with their number."""
-        remaining = iter(images)
+        remaining = enumerate(images)
         while batch := list(islice(remaining, self.batch_size)):
             yield from self._findings(batch)
 
     @torch.inference_mode()
-    def _findings(self, batch: Sequence[ImageLike]) -> Iterator[Finding]:
-        pictures = [as_image(image) for image in batch]
+    def _findings(self, batch: Sequence[tuple[int, ImageLike]]) -> Iterator[Finding]:
+        pictures = [as_image(image) for _, image in batch]
         sources = [
-            str(image) if isinstance(image, (str, Path)) else f"image {i}" for i, image in enumerate(batch)
+            str(image) if isinstance(image, (str, Path)) else f"image {number}" for number, image in batch
         ]
         for source, picture in zip(sources, pictures, strict=True):
             if warning := self.preprocessing.warning_for(picture):
@@ -123,7 +123,7 @@ class Predictor:
             name: [block.cpu().numpy() for block in blocks]
             for name, blocks in self.model.evidence(output.features).items()
         }
-        logits = {name: scores.double().cpu() for name, scores in (output.logits or {}).items()}
+        logits = {name: scores.cpu().double() for name, scores in (output.logits or {}).items()}
         guides = self.model.guides(output.logits)
         decoded = None
         if self.model.report is not None:

@@ -76,11 +76,15 @@ class MDNetConfig(PretrainedConfig):
         space = LabelSpace.from_dict(self.label_space or {})
         self.label_space = space.to_dict()
         named = self.section_aspects or {}
+        if unknown := sorted(set(named) - set(self.sections)):
+            raise ConfigurationError(
+                f"section_aspects names {', '.join(unknown)}, none of the sections {self.sections}"
+            )
         self.section_aspects = {
             section: named.get(section, section if section in space else space.diagnosis)
             for section in self.sections
         }
-        if self.attention != "additive" and not space.aspects:
+        if self.attention in ATTENTION_NAMES and not space.aspects:
             self.attention = "additive"
         self._check(space)
         super().__post_init__(**kwargs)
@@ -107,7 +111,7 @@ class MDNetConfig(PretrainedConfig):
         stages = len(self.widths)
         if not stages or len(self.depths) != stages or len(self.strides) != stages:
             raise ConfigurationError(
-                f"widths {self.widths}, depths {self.depths}, strides {self.strides}: give one entry a stage each"
+                f"widths {self.widths}, depths {self.depths}, strides {self.strides}: give an entry a stage"
             )
         if min(*self.widths, *self.depths, *self.strides, self.stem_stride, self.image_size) < 1:
             raise ConfigurationError("widths, depths, strides, stem_stride and image_size must be at least 1")

@@ -79,13 +79,24 @@ class Heads(nn.Module):
         logits = {name: share.sum(dim=1) + self[name].bias for name, share in shares.items()}
         return logits, shares
 
+    def class_weights(self, aspect: Aspect, classes: Tensor) -> Tensor:
+        """The w^c of formula 5 as published; see `contrast_weights` for the arguments and the result."""
+        weight = self[aspect.name].weight.detach()  # (K, D)
+        if not aspect.multi_label:
+            return weight[classes]
+        present = classes.to(weight)  # (B, K)
+        none = present.sum(dim=1, keepdim=True) == 0
+        present = torch.where(none, torch.ones_like(present), present)
+        return (present / present.sum(dim=1, keepdim=True)) @ weight
+
     def contrast_weights(self, aspect: Aspect, classes: Tensor) -> Tensor:
         """Class weights that make evidence mean something: a class against the reference.
 
         A softmax does not change when one vector is added to the weights of all classes, so one
         class's evidence alone is not identified; its contrast with the reference class is. For the
         reference class itself: the mean of the others against it, that is the place where something
-        would be found if anything were. Multi-label classes stand against absence, each alone.
+        would be found if anything were. Multi-label classes stand against absence: the mean
+        of those that are present, or of all where none is.
 
         Args:
             aspect: The aspect.
@@ -94,12 +105,9 @@ class Heads(nn.Module):
         Returns:
             (B, D), cut off from the gradient: L_L does not rewrite theta_M (formula 6).
         """
-        weight = self[aspect.name].weight.detach()  # (K, D)
         if aspect.multi_label:
-            present = classes.to(weight)  # (B, K)
-            none = present.sum(dim=1, keepdim=True) == 0
-            present = torch.where(none, torch.ones_like(present), present)
-            return (present / present.sum(dim=1, keepdim=True)) @ weight
+            return self.class_weights(aspect, classes)
+        weight = self[aspect.name].weight.detach()  # (K, D)
         reference = aspect.reference_index
         table = weight - weight[reference]  # (K, D); the reference's own row is 0
         others = table.sum(dim=0) / (len(aspect.classes) - 1)
@@ -110,4 +118,4 @@ class Heads(nn.Module):
     def predicted(self, logits: Mapping[str, Tensor], aspect: Aspect) -> Tensor:
         """The class in use: (B,) argmax, or (B, classes) at a probability of 0.5 (multi-label)."""
         scores = logits[aspect.name]
-        return (scores > 0).to(scores.dtype) if aspect.multi_label else scores.argmax(dim=1)
+        return (scores >= 0).to(scores.dtype) if aspect.multi_label else scores.argmax(dim=1)

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 from mdnet.data.preprocessing import Preprocessing
 from mdnet.data.study import MISSING
 from mdnet.data.text import ReportTokenizer
-from mdnet.errors import WeightsError
+from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.models.attention import Prepared
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.heads import DecoupledHead, Heads
@@ -164,14 +164,13 @@ class MDNet(PreTrainedModel):
         if self.heads is None or not guides:
             weights = features.grid.new_zeros(studies, len(self.config.sections), channels)
         else:
-            contrasts = {
-                aspect.name: self.heads.contrast_weights(aspect, guides[aspect.name])
-                for aspect in self.config.space.aspects
-            }
+            literal = self.config.attention == "mdnet"  # formula 5 to the letter has no reference class
+            weights_of = self.heads.class_weights if literal else self.heads.contrast_weights
+            chosen = {a.name: weights_of(a, guides[a.name]) for a in self.config.space.aspects}
             unguided = torch.zeros_like(features.grid[:, 0])
             guiding = (self.config.section_aspects[section] for section in self.config.sections)
             weights = torch.stack(
-                [unguided if aspect is None else contrasts[aspect] for aspect in guiding], dim=1
+                [unguided if aspect is None else chosen[aspect] for aspect in guiding], dim=1
             )  # (B, S, D)
         evidence = torch.bmm(weights, features.grid.transpose(1, 2))  # c = (w^c)^T C(I), (B, S, P)
         return self.report.attention.prepare(features.grid, evidence)
@@ -189,7 +188,7 @@ class MDNet(PreTrainedModel):
         self, save_directory: str | os.PathLike[str], **kwargs: Any
     ) -> None:
         """Writes weights (safetensors), configuration, label space, vocabulary and preprocessing."""
-        with _without_progress_bars():
+        with _quiet():
             super().save_pretrained(save_directory, **kwargs)
         folder = Path(save_directory)
         if self.tokenizer is not None:
@@ -221,34 +220,43 @@ class MDNet(PreTrainedModel):
         verify_weights(folder)
         model: MDNet
         info: dict[str, Any]
+        kwargs |= {"use_safetensors": True, "output_loading_info": True}
+        kwargs["ignore_mismatched_sizes"] = True  # no raise: they are in `info`, as what is missing
         try:
-            with _without_progress_bars():
-                loaded = super().from_pretrained(
-                    folder, *args, use_safetensors=True, output_loading_info=True, **kwargs
-                )
+            with _quiet():
+                loaded = super().from_pretrained(folder, *args, **kwargs)
         except SafetensorError as error:
             file = folder / "model.safetensors"
             raise WeightsError(f"{file}: damaged ({error}); copy or train it anew") from error
+        except (OSError, ConfigurationError) as error:
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{folder / 'config.json'}: {reason}; copy the model folder again") from error
         model, info = loaded  # type: ignore[misc]  # a pair, because of output_loading_info
-        odd = sorted([*info["missing_keys"], *info["unexpected_keys"], *info["mismatched_keys"]])
+        mismatched = [key for key, *_ in info["mismatched_keys"]]
+        odd = sorted([*info["missing_keys"], *info["unexpected_keys"], *mismatched])
         if odd:
-            raise WeightsError(
-                f"{folder}: weights and config.json do not fit: {', '.join(map(str, odd[:5]))}"
-            )
+            raise WeightsError(f"{folder}: weights and config.json do not fit: {', '.join(odd[:5])}")
         if (folder / "tokenizer.json").is_file():
             model.tokenizer = ReportTokenizer.load(folder)
+            if model.report is not None and len(model.tokenizer) != model.config.vocabulary_size:
+                raise WeightsError(
+                    f"{folder / 'tokenizer.json'}: {len(model.tokenizer)} tokens, but the model has "
+                    f"{model.config.vocabulary_size}; take the one that was saved with it"
+                )
         if (folder / "preprocessor_config.json").is_file():
             model.preprocessing = Preprocessing.load(folder)
         return model
 
 
 @contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Transformers draws a bar for a file that takes a millisecond."""
-    enabled = transformers_logging.is_progress_bar_enabled()
+def _quiet() -> Iterator[None]:
+    """Transformers draws a bar for a file that takes a millisecond, and a table where we raise."""
+    enabled, verbosity = transformers_logging.is_progress_bar_enabled(), transformers_logging.get_verbosity()
     transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
     try:
         yield
     finally:
+        transformers_logging.set_verbosity(verbosity)
         if enabled:
             transformers_logging.enable_progress_bar()

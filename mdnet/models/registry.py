@@ -94,8 +94,8 @@ def mdnet_tiny() -> dict[str, Any]:
     return {
         "image_size": 128,
         "stem_stride": 2,
-        "widths": [16, 32, 80],
-        "depths": [1, 2, 3],
+        "widths": [16, 40, 64],
+        "depths": [1, 3, 2],
         "strides": [1, 2, 2],
         "embedding_size": 64,
         "hidden_size": 128,

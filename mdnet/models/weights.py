@@ -66,11 +66,15 @@ def get_weights(name: str) -> WeightsCard:
 
 def read_card(folder: Path) -> WeightsCard:
     """The card in a weights folder."""
-    record = json.loads((folder / "weights.json").read_text(encoding="utf-8"))
+    file = folder / "weights.json"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}; fetch or install it anew") from error
     known = {field.name for field in fields(WeightsCard)}
     if set(record) != known:
         odd = ", ".join(sorted(set(record) ^ known))
-        raise WeightsError(f"{folder / 'weights.json'}: entries missing or unknown: {odd}")
+        raise WeightsError(f"{file}: entries missing or unknown: {odd}")
     return WeightsCard(**record)
 
 

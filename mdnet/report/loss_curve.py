@@ -10,7 +10,7 @@ from typing import Any
 __all__ = ["LossCurve", "LossLine", "loss_curve"]
 
 WIDTH, HEIGHT = 640, 240
-LEFT, RIGHT, TOP, BOTTOM = 48, 130, 12, 32
+LEFT, RIGHT, TOP, BOTTOM = 48, 210, 12, 32
 MOST_LINES = 4  # as many as the style sheet tells apart by dashes
 
 

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from mdnet.errors import WeightsError
 
-__all__ = ["load_checkpoint", "save_checkpoint"]
+__all__ = ["load_checkpoint", "replace_folder", "save_checkpoint"]
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, progress: dict[str, Any]) -> None:
@@ -33,16 +33,21 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, progre
         partial / "model.safetensors",
     )
     save_file(_optimizer_tensors(optimizer), partial / "optimizer.safetensors")
-    save_file({"cpu": torch.get_rng_state()}, partial / "random.safetensors")
+    save_file(_random_state(), partial / "random.safetensors")
     (partial / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
     for file in partial.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
+    replace_folder(folder, partial)
+
+
+def replace_folder(folder: Path, whole: Path) -> None:
+    """Puts `whole` in the place of `folder`; killed in between, it leaves the old one as `.previous`."""
     previous = folder.with_name(folder.name + ".previous")
     shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():
         folder.rename(previous)
-    partial.rename(folder)
+    whole.rename(folder)
     shutil.rmtree(previous, ignore_errors=True)
 
 
@@ -56,7 +61,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer) -> dic
     try:
         model.load_state_dict(load_file(folder / "model.safetensors"))
         _restore_optimizer(optimizer, load_file(folder / "optimizer.safetensors"))
-        torch.set_rng_state(load_file(folder / "random.safetensors")["cpu"])
+        _restore_random_state(load_file(folder / "random.safetensors"))
         progress: dict[str, Any] = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
     except (OSError, SafetensorError, RuntimeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
@@ -65,6 +70,19 @@ def load_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer) -> dic
             "train with the configuration that wrote it, or into another --out"
         ) from error
     return progress
+
+
+def _random_state() -> dict[str, Tensor]:
+    """State of the generators that dropout draws from: the CPU's, and every CUDA device's."""
+    devices = enumerate(torch.cuda.get_rng_state_all())
+    return {"cpu": torch.get_rng_state()} | {f"cuda:{index}": state for index, state in devices}
+
+
+def _restore_random_state(states: dict[str, Tensor]) -> None:
+    torch.set_rng_state(states["cpu"])
+    for index in range(torch.cuda.device_count()):
+        if (state := states.get(f"cuda:{index}")) is not None:  # None: the run began on other devices
+            torch.cuda.set_rng_state(state, index)
 
 
 def _parameters(optimizer: Optimizer) -> list[nn.Parameter]:

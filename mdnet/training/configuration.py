@@ -72,6 +72,8 @@ class TrainingConfig:
             raise ConfigurationError(
                 "epochs, batch_size and minimum_count must be at least 1, workers at least 0"
             )
+        if self.seed < 0:
+            raise ConfigurationError(f"seed {self.seed} must not be negative")
         if self.learning_rate <= 0 or self.weight_decay < 0 or self.clip <= 0:
             raise ConfigurationError("learning_rate and clip must be positive, weight_decay not negative")
         if not all(0 <= value <= 1 for value in self.beta):
@@ -143,6 +145,10 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
     except (TypeError, ValueError):
         expected = {int: "a whole number", float: "a number"}.get(kind, "two numbers, start and end")
         raise ConfigurationError(f"{name} is {value!r}; it takes {expected}") from None
-    if kind is str and not isinstance(value, str):
-        raise ConfigurationError(f"{name} is {value!r}; it takes text")
+    if kind == dict[str, Any]:
+        allowed, expected = dict, "names with their values"
+    else:
+        allowed, expected = kind, "text"  # str, or str | None
+    if not isinstance(value, allowed):
+        raise ConfigurationError(f"{name} is {value!r}; it takes {expected}")
     return value

@@ -15,6 +15,7 @@ from mdnet.errors import ConfigurationError, DataError
 from mdnet.files import write_text
 from mdnet.inference.evaluation import Evaluation, Shown, evaluate_studies
 from mdnet.inference.predictor import Predictor
+from mdnet.report.digest import digest
 from mdnet.report.run_page import write_run_page
 from mdnet.training.configuration import TrainingConfig
 from mdnet.training.run import versions
@@ -70,11 +71,12 @@ def evaluate_run(
     write_run_page(
         run / "index.html",
         title=f"{config.model} on {Path(config.data).name}",
-        metrics={key: value for key, value in result.metrics.items() if key != "provenance"},
+        metrics=digest(result.metrics),
         findings=[shown.finding for shown in result.shown],
         truths=[truth_of(shown) for shown in result.shown],
         history=read_history(run / "history.csv"),
-        provenance={key: value for key, value in provenance.items() if key != "configuration"},
+        provenance={"model": config.model}
+        | {key: value for key, value in provenance.items() if key != "configuration"},
     )
     return result
 

@@ -11,6 +11,7 @@ import csv
 import logging
 import platform
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,8 @@ from mdnet.inference.predictor import Predictor
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.mdnet import MDNet
 from mdnet.models.registry import create_model, get_architecture
-from mdnet.training.configuration import TrainingConfig
+from mdnet.training.checkpoint import replace_folder
+from mdnet.training.configuration import TrainingConfig, read_yaml
 from mdnet.training.trainer import Row, Trainer
 
 __all__ = ["train_run"]
@@ -70,11 +72,14 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
     data = read_studies(Path(config.data), format=config.format)
     train, validation = data.split("train"), [s for s in data.studies if s.split == "val"][:_VALIDATED]
     digest = data_hash(data)
+    environment = out / "environment.yaml"
+    if environment.exists() and read_yaml(environment).get("data_hash") != digest:
+        raise ConfigurationError(f"{data.root}: changed since the run in {out} began; name another --out")
     model = _model_of_run(config, data, train, out, resume=saved.exists())
     out.mkdir(parents=True, exist_ok=True)
     config.save(saved)
     provenance = {"data_hash": digest, "provenance": data.provenance, **versions()}
-    (out / "environment.yaml").write_text(yaml.safe_dump(provenance, sort_keys=False), encoding="utf-8")
+    environment.write_text(yaml.safe_dump(provenance, sort_keys=False), encoding="utf-8")
 
     dataset = StudyDataset(
         train,
@@ -93,7 +98,10 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
     def on_epoch(history: list[Row]) -> None:
         write_history(out / "history.csv", history)
         if best_epoch(history) == len(history) - 1:
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(out / "model")
+            partial = out / "model.partial"  # a run killed while it writes still has the model before
+            shutil.rmtree(partial, ignore_errors=True)
+            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(partial)
+            replace_folder(out / "model", partial)
 
     trainer = Trainer(model, dataset, config, validate=validate)
     trainer.train(out / "checkpoint", resume=resume, on_epoch=on_epoch)

@@ -57,7 +57,7 @@ class Trainer:
         )
         self.steps = len(self.loader) * config.epochs
         if self.accelerator.device.type == "cpu":
-            # Convolutions on a CPU are a fifth quicker with channels last (benchmarks/training.py).
+            # Channels last is quicker on a CPU: 15 to 25% more images a second, measured at 128 px.
             nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizer = AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate)
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -70,16 +70,19 @@ class Trainer:
         Args:
             checkpoint: Folder of the checkpoint, written after every epoch.
             resume: Go on from it where it is there.
-            on_epoch: Called with the history so far after every epoch.
+            on_epoch: Called with the history so far after every epoch, and where a run goes on.
 
         Returns:
             The history, a row an epoch.
         """
         history: list[Row] = []
-        bare = self.accelerator.unwrap_model(self.model)
+        # Without accelerate's wrapper around forward: validation computes in full precision, and a
+        # step enters autocast by itself.
+        bare = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
         if resume and (progress := load_checkpoint(checkpoint, bare, self.optimizer.optimizer)) is not None:
             history = progress["history"]
             _log.info("goes on after epoch %d of %d", len(history), self.config.epochs)
+            on_epoch(history)  # again: the run may have been killed between checkpoint and call
         done = len(history) * len(self.loader)
         quiet = not sys.stderr.isatty() or not self.accelerator.is_main_process
         with (

@@ -1,0 +1,116 @@
+"""What the language costs: a joint training step against the image module's own forward and backward.
+
+    python benchmarks/language_overhead.py --threads 2 --rounds 3
+
+A step is the trainer's: forward, backward, clipping, AdamW. It has six aspects and six sections of
+16 words (the synthetic tissue's), random pixels and random words; what is drawn does not matter to
+the time. Both sides are timed in turn, so that a busy machine disturbs both alike, and the medians
+are compared. Prints JSON, then a Markdown line; the target is a ratio of at most 1.35.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from mdnet.data.phantom import LABEL_SPACE, SECTIONS, draw_study, write_report
+from mdnet.data.text import ReportTokenizer
+from mdnet.models.registry import create_model, list_models
+from mdnet.training.trainer import parameter_groups
+
+TARGET = 1.35
+WORDS = 16
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="mdnet_base", choices=list_models())
+    parser.add_argument("--attention", default="sharpened")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=3, help="of timing, after one that does not count")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+
+    reports = [write_report(draw_study(0, index)) for index in range(200)]
+    texts = [text for report in reports for texts in report.values() for text in texts]
+    tokenizer = ReportTokenizer.build(texts, SECTIONS)
+    model = create_model(
+        options.model,
+        label_space=LABEL_SPACE,
+        sections=SECTIONS,
+        tokenizer=tokenizer,
+        attention=options.attention,
+    )
+    nn.Module.to(model, memory_format=torch.channels_last)  # as the trainer does on a CPU
+    model.train()
+    optimizer = torch.optim.AdamW(parameter_groups(model, 0.02), lr=1e-4)
+
+    size, studies = model.config.image_size, options.batch_size
+    images = torch.randn(studies, 3, size, size).contiguous(memory_format=torch.channels_last)
+    labels = {a.name: torch.randint(len(a.classes), (studies,)) for a in LABEL_SPACE.aspects}
+    tokens = torch.randint(tokenizer.end_id + 1, len(tokenizer), (studies, len(SECTIONS), WORDS))
+
+    def image_module() -> None:
+        features = model.encode(images)
+        (features.grid.mean() + sum(block.mean() for block in features.blocks)).backward()
+        model.zero_grad()
+
+    def joint_gradient() -> None:
+        model(images, labels, tokens).loss.backward()
+        model.zero_grad()
+
+    def joint_step() -> None:
+        model(images, labels, tokens).loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    sides = {"image_module": image_module, "joint_gradient": joint_gradient, "joint_step": joint_step}
+    seconds = interleaved(sides, rounds=options.rounds)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    ratio = medians["joint_step"] / medians["image_module"]
+    result = {
+        "model": options.model,
+        "attention": options.attention,
+        "image_size": size,
+        "batch_size": studies,
+        "sections": len(SECTIONS),
+        "words": WORDS,
+        "threads": options.threads,
+        "torch": str(torch.__version__),
+        "median_seconds": {name: round(median, 3) for name, median in medians.items()},
+        "seconds": {name: [round(value, 3) for value in times] for name, times in seconds.items()},
+        "ratio": round(ratio, 3),
+        "ratio_without_optimizer": round(medians["joint_gradient"] / medians["image_module"], 3),
+        "target": TARGET,
+    }
+    print(json.dumps(result))
+    print(
+        f"| {options.model}, {size} px, batch {studies}, {options.threads} threads "
+        f"| image module {medians['image_module']:.2f} s | joint step {medians['joint_step']:.2f} s "
+        f"| ratio {ratio:.2f} (target {TARGET}) |"
+    )
+
+
+def interleaved(sides: dict[str, Callable[[], None]], *, rounds: int) -> dict[str, list[float]]:
+    """Seconds of every side in every round, after one that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            begun = time.perf_counter()
+            side()
+            if number:
+                seconds[name].append(time.perf_counter() - begun)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

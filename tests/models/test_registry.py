@@ -1,0 +1,63 @@
+"""The zoo's names and what they promise."""
+
+from __future__ import annotations
+
+import pytest
+
+from mdnet.data.phantom import LABEL_SPACE, SECTIONS, draw_study, write_report
+from mdnet.data.text import ReportTokenizer
+from mdnet.errors import ConfigurationError
+from mdnet.models.configuration import MDNetConfig
+from mdnet.models.registry import create_model, get_architecture, list_models, register_model
+
+
+def test_the_three_sizes_are_listed_sorted_and_by_pattern():
+    assert [name for name in list_models() if name.startswith("mdnet_")] == [
+        "mdnet_base",
+        "mdnet_small",
+        "mdnet_tiny",
+    ]
+    assert list_models("*tiny") == ["mdnet_tiny"]
+    assert list_models("resnet*") == []
+
+
+def test_a_name_that_is_taken_raises():
+    def mdnet_tiny():
+        return {}
+
+    before = get_architecture("mdnet_tiny")
+    with pytest.raises(ConfigurationError, match="'mdnet_tiny' is registered already"):
+        register_model(mdnet_tiny)
+    assert get_architecture("mdnet_tiny") == before
+
+
+def test_an_unknown_name_lists_the_names():
+    with pytest.raises(ConfigurationError, match=r"no model 'mdnet_huge'; .*mdnet_small, mdnet_tiny"):
+        create_model("mdnet_huge")
+
+
+def test_an_unknown_option_raises_and_lists_the_options():
+    with pytest.raises(ConfigurationError, match="unknown model option width; the options: image_size"):
+        create_model("mdnet_tiny", width=3)
+
+
+def test_sections_need_a_tokenizer():
+    with pytest.raises(ConfigurationError, match="needs a tokenizer"):
+        create_model("mdnet_tiny", sections=("report",))
+
+
+def test_mdnet_tiny_has_at_most_a_million_parameters_for_six_aspects_and_sections():
+    reports = [write_report(draw_study(1, index)) for index in range(100)]
+    texts = [text for report in reports for texts in report.values() for text in texts]
+    tokenizer = ReportTokenizer.build(texts, SECTIONS)
+    assert len(tokenizer) > 200
+    model = create_model("mdnet_tiny", label_space=LABEL_SPACE, sections=SECTIONS, tokenizer=tokenizer)
+    assert len(LABEL_SPACE.aspects) == len(model.config.sections) == 6
+    assert sum(parameter.numel() for parameter in model.parameters()) <= 1_000_000
+    assert model.config.image_size == 128
+
+
+@pytest.mark.parametrize(("name", "size", "grid"), [("mdnet_tiny", 128, 16), ("mdnet_base", 224, 14)])
+def test_sizes_and_grids_are_those_of_the_paper_and_the_readme(name, size, grid):
+    config = MDNetConfig(**get_architecture(name))
+    assert (config.image_size, config.grid_size) == (size, grid)
