@@ -31,7 +31,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The weights that ship in the package, from nothing (half an hour on two cores).
+# The weights that ship in the package, from nothing (a quarter of an hour on two cores).
 weights: setup
 	rm -rf runs/weights
 	$(BIN)/mdnet data phantom --out runs/weights/data --studies 10000 --seed 11

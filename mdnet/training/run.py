@@ -71,6 +71,8 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
     seed_everything(config.seed)
     data = read_studies(Path(config.data), format=config.format)
     train, validation = data.split("train"), [s for s in data.studies if s.split == "val"][:_VALIDATED]
+    if several := sum(len(study.images) > 1 for study in data.studies):
+        _log.warning("%s: %d studies have several images; the first of each is used", data.root, several)
     digest = data_hash(data)
     environment = out / "environment.yaml"
     if environment.exists() and read_yaml(environment).get("data_hash") != digest:
@@ -146,7 +148,8 @@ def _model_of_run(
 def validation_row(predictor: Predictor, studies: Sequence[Study], data: StudySet) -> Row:
     """The epoch's numbers on the validation split, reports generated freely.
 
-    `val_score` chooses the best epoch: the mean of diagnosis accuracy and CIDEr, whichever are there.
+    `val_score` chooses the best epoch: the mean of diagnosis accuracy and a tenth of CIDEr, whichever
+    are there. Unscaled, CIDEr's changes from one phrase to an equal one would outweigh the diagnosis.
     """
     metrics = evaluate_studies(predictor, studies, data, baselines=False, progress=False).metrics
     row: Row = {}
@@ -161,7 +164,7 @@ def validation_row(predictor: Predictor, studies: Sequence[Study], data: StudySe
     if "text" in metrics:
         row["val_bleu_4"], row["val_cider"] = metrics["text"]["bleu_4"], metrics["text"]["cider"]
         row["val_distinct_share"] = metrics["text"]["distinct_share"]
-        score.append(metrics["text"]["cider"])
+        score.append(metrics["text"]["cider"] / 10)  # CIDEr's scale ends at 10
     for aspect, kinds in metrics.get("grounding", {}).items():
         for kind, classes in kinds.items():
             if isinstance(classes, dict):

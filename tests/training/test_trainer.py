@@ -147,6 +147,22 @@ def test_beta_eta_and_the_learning_rate_follow_their_schedules(make_trainer, tmp
     assert rate == pytest.approx([0.01, 0.01, 0.0075, 0.0025])
 
 
+def test_every_epoch_has_all_studies_in_an_order_of_its_own(make_trainer, tmp_path):
+    trainer = make_trainer(epochs=2)
+    seen, plain_step = [], trainer.step
+
+    def step(batch, number):
+        seen.extend(batch.ids)
+        return plain_step(batch, number)
+
+    trainer.step = step
+    trainer.train(tmp_path / "c", resume=False, on_epoch=ignore)
+    first, second = seen[:16], seen[16:]
+    assert sorted(first) == sorted(second)
+    assert len(set(first)) == 16
+    assert first != second
+
+
 @pytest.fixture
 def fresh_accelerator():
     """Accelerate keeps the precision of the process's first run."""
@@ -182,9 +198,9 @@ def test_mixed_precision_trains_and_is_validated_in_full_precision(
 
 def test_weight_decay_spares_biases_and_batch_norm(build_model):
     model = build_model()
-    decayed, spared = (
-        {id(p) for p in group["params"]} for group in parameter_groups(model, weight_decay=0.1)
-    )
+    groups = parameter_groups(model, weight_decay=0.1)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
+    decayed, spared = ({id(parameter) for parameter in group["params"]} for group in groups)
     for name, parameter in model.named_parameters():
         vector = "bias" in name or ".layers.0." in name or ".layers.3." in name or "activations" in name
         assert id(parameter) in (spared if vector else decayed), name
