@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
 
-.PHONY: setup demo test lint bench sample weights clean
+.PHONY: setup demo test lint bench sample weights figures clean
 
 setup: .venv/installed
 
@@ -45,10 +45,15 @@ sample: setup
 	rm -rf data/sample
 	$(BIN)/mdnet data phantom --out data/sample --studies 50 --seed 5
 
+# The picture in the README; needs Debian's chromium.
+figures: setup
+	$(BIN)/python docs/screenshot.py
+
 bench: setup
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/language_overhead.py
 	$(BIN)/python benchmarks/language_metrics.py
+	$(BIN)/python benchmarks/attention_variants.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -6,7 +6,8 @@ A step is the trainer's: forward, backward, clipping, AdamW. It has six aspects 
 16 words (the synthetic tissue's), random pixels and random words; what is drawn does not matter to
 the time. Both sides are timed in turn and the medians are compared. On a busy machine threads wait for
 each other, the short steps of the LSTM more than long convolutions: there, take `--threads 1 --clock
-cpu`, which counts the processor's seconds. Prints JSON, then a Markdown line; the target is a ratio of at most 1.35.
+cpu`, which counts the processor's seconds. Prints JSON, then a Markdown line; the target is a ratio of
+at most 1.35.
 """
 
 from __future__ import annotations

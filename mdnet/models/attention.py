@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mdnet.errors import ConfigurationError
 from mdnet.models.configuration import MDNetConfig
 
 __all__ = [
@@ -82,9 +83,18 @@ class LiteralAttention(Attention):
 
     def __init__(self, config: MDNetConfig) -> None:
         super().__init__()
+        self.image_size = config.image_size
         positions = config.grid_size**2
         self.hidden = nn.Linear(config.hidden_size, positions, bias=False)  # W_h
         self.position = nn.Linear(positions, positions, bias=False)  # W_att
+
+    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
+        if evidence.shape[-1] != self.position.in_features:
+            raise ConfigurationError(
+                f"attention 'mdnet' has weights for {self.position.in_features} positions, not "
+                f"{evidence.shape[-1]}: give images of {self.image_size} x {self.image_size} pixels"
+            )
+        return super().prepare(features, evidence)
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         return self.position(torch.tanh(self.hidden(hidden) + prepared.evidence)).softmax(dim=-1)

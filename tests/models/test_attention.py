@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mdnet.errors import ConfigurationError
 from mdnet.models.attention import Attention, build_attention
 from mdnet.models.configuration import ATTENTION_NAMES, MDNetConfig
 
@@ -110,3 +111,9 @@ def test_additive_looks_at_features_where_there_is_no_evidence(inputs):
     attention = make_attention("additive")
     weights = attention(hidden, attention.prepare(grid, torch.zeros(B, S, P, dtype=torch.float64)))
     assert weights.std(dim=-1).min() > 1e-3
+
+
+def test_mdnet_says_which_image_size_it_takes(inputs):
+    _, features, evidence = inputs
+    with pytest.raises(ConfigurationError, match="give images of 8 x 8 pixels"):
+        make_attention("mdnet").prepare(features[:, :9], evidence[..., :9])
