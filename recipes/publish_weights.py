@@ -55,7 +55,7 @@ def main() -> None:
     predictor = Predictor.from_pretrained(arguments.run)
     config = TrainingConfig.load(arguments.run / "config.yaml")
     trained_on, fresh = read_studies(Path(config.data)), read_studies(arguments.fresh)
-    metrics = evaluate_studies(predictor, fresh.studies, fresh, baselines=False).metrics
+    metrics = evaluate_studies(predictor, fresh.studies, trained_on).metrics
 
     folder = Path(mdnet.__file__).parent / "weights" / arguments.name
     shutil.rmtree(folder, ignore_errors=True)
@@ -95,6 +95,14 @@ def headline(metrics: dict[str, Any]) -> dict[str, Any]:
         "mean_aspect_accuracy": metrics["mean_aspect_accuracy"],
         "statements": {"true": metrics["statements"]["true"]},
         "text": {name: metrics["text"][name] for name in ("bleu_4", "rouge_l", "cider", "distinct_share")},
+        "baselines": {
+            "majority": {
+                name: {"accuracy": b["accuracy"]} for name, b in metrics["baselines"]["majority"].items()
+            },
+            "constant_report": {
+                name: metrics["baselines"]["constant_report"][name] for name in ("bleu_4", "rouge_l", "cider")
+            },
+        },
         "grounding": {
             aspect: {
                 kind: {

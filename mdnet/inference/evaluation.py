@@ -81,7 +81,7 @@ def evaluate_studies(
     Args:
         predictor: The model.
         studies: What to score on; their first image is looked at.
-        data: The set that they are of: its training split gives the baselines.
+        data: The set that the model was trained on: its training split gives the baselines.
         show: How many findings to keep, from the front.
         baselines: Also score the majority class, the constant report and the shuffled control.
         progress: Show a bar where stderr is a terminal.
@@ -282,8 +282,8 @@ def baseline_metrics(
         baselines["majority"] = majority
     if hypotheses:
         candidates = [text for study in train for text in study.references()]
-        already = {study.id for study in studies}
-        held_out = [s for s in data.studies if s.split == "val" and s.report and s.id not in already]
+        already = {study.images for study in studies}  # ids repeat from set to set
+        held_out = [s for s in data.studies if s.split == "val" and s.report and s.images not in already]
         chosen_on = [study.references() for study in held_out or train if study.report]
         if candidates:
             constant = constant_report(candidates, chosen_on)
