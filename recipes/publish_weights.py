@@ -106,7 +106,8 @@ def headline(metrics: dict[str, Any]) -> dict[str, Any]:
         "grounding": {
             aspect: {
                 kind: {
-                    label: {"pointing": v["pointing"], "chance": v["chance"]} for label, v in classes.items()
+                    label: {key: v[key] for key in ("pointing", "energy", "chance")}
+                    for label, v in classes.items()
                 }
                 if isinstance(classes, dict)
                 else classes

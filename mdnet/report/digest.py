@@ -73,13 +73,13 @@ def _statements(metrics: Mapping[str, Any]) -> Table:
 def _maps(metrics: Mapping[str, Any]) -> Table:
     rows: Table = {}
     for aspect, kinds in metrics.get("grounding", {}).items():
-        for kind, classes in kinds.items():
-            if not isinstance(classes, dict):
-                continue
-            for label, values in classes.items():
+        for kind in ("evidence", "attention"):
+            for label, values in kinds.get(kind, {}).items():
                 row = rows.setdefault(f"{aspect}: {label}", {})
                 row[f"{kind} in mask"] = values["pointing"]
-                row["mask's share of the area"] = values["chance"]
+    for aspect, kinds in metrics.get("grounding", {}).items():
+        for label, values in kinds.get("evidence", {}).items():
+            rows[f"{aspect}: {label}"]["mask's share of the area"] = values["chance"]
     return _present(rows)
 
 

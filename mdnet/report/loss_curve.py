@@ -30,6 +30,8 @@ class LossCurve:
 
     width: int
     height: int
+    left: int
+    right: int
     lines: tuple[LossLine, ...]
     x_marks: tuple[tuple[float, str], ...]
     y_marks: tuple[tuple[float, str], ...]
@@ -68,6 +70,8 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> LossCurve | None:
     return LossCurve(
         width=WIDTH,
         height=HEIGHT,
+        left=LEFT,
+        right=WIDTH - RIGHT,
         lines=tuple(lines),
         x_marks=tuple((x(epoch), f"{epoch:g}") for epoch in (first, last)),
         y_marks=tuple((y(loss), f"{loss:.3g}") for loss in (low, middle, high)),

@@ -70,7 +70,7 @@ def evaluate_run(
     write_text(run / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
     write_run_page(
         run / "index.html",
-        title=f"{config.model} on {Path(config.data).name}",
+        title=f"{config.model}: {split} split of {studies.root}",
         metrics=digest(result.metrics),
         findings=[shown.finding for shown in result.shown],
         truths=[truth_of(shown) for shown in result.shown],
