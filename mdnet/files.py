@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["write_text"]
+__all__ = ["write_text", "writing_tensors"]
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -22,3 +25,15 @@ def write_text(path: Path, text: str) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def writing_tensors(path: Path) -> Iterator[None]:
+    """Turns safetensors' own error for a full disk or a closed folder into the `OSError` that it is."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except SafetensorError as error:
+        problem = f"cannot be written ({error}); free some space or name another folder"
+        raise OSError(errno.EIO, problem, str(path)) from error

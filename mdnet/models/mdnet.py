@@ -24,6 +24,7 @@ from mdnet.data.preprocessing import Preprocessing
 from mdnet.data.study import MISSING
 from mdnet.data.text import ReportTokenizer
 from mdnet.errors import ConfigurationError, WeightsError
+from mdnet.files import writing_tensors
 from mdnet.models.attention import Prepared
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.heads import DecoupledHead, Heads
@@ -188,9 +189,9 @@ class MDNet(PreTrainedModel):
         self, save_directory: str | os.PathLike[str], **kwargs: Any
     ) -> None:
         """Writes weights (safetensors), configuration, label space, vocabulary and preprocessing."""
-        with _quiet():
-            super().save_pretrained(save_directory, **kwargs)
         folder = Path(save_directory)
+        with _quiet(), writing_tensors(folder):
+            super().save_pretrained(folder, **kwargs)
         if self.tokenizer is not None:
             self.tokenizer.save(folder)
         if self.preprocessing is not None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mdnet.errors import WeightsError
+from mdnet.files import writing_tensors
 
 __all__ = ["load_checkpoint", "replace_folder", "save_checkpoint"]
 
@@ -28,12 +29,13 @@ def save_checkpoint(folder: Path, model: nn.Module, optimizer: Optimizer, progre
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    save_file(
-        {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
-        partial / "model.safetensors",
-    )
-    save_file(_optimizer_tensors(optimizer), partial / "optimizer.safetensors")
-    save_file(_random_state(), partial / "random.safetensors")
+    with writing_tensors(partial):
+        save_file(
+            {name: tensor.contiguous() for name, tensor in model.state_dict().items()},
+            partial / "model.safetensors",
+        )
+        save_file(_optimizer_tensors(optimizer), partial / "optimizer.safetensors")
+        save_file(_random_state(), partial / "random.safetensors")
     (partial / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
     for file in partial.iterdir():
         with file.open("rb") as handle:
