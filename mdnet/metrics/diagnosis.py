@@ -14,17 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mdnet.data.study import MISSING
 from mdnet.errors import DataError
 
 __all__ = [
-    "MISSING",
     "calibration_error",
     "classification_metrics",
     "majority_baseline",
     "multi_label_metrics",
 ]
 
-MISSING = -100  # PyTorch's ignore_index
 _CALIBRATION_BINS = 15
 
 Floats = NDArray[np.float64]

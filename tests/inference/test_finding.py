@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import pickle  # what multiprocessing sends between processes; no file of ours is a pickle
 
 import numpy as np
 import pytest

@@ -105,6 +105,6 @@ def test_a_folder_without_a_model_is_named(tmp_path):
 
 def test_a_folder_without_safetensors_is_refused_whatever_else_it_holds(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").write_bytes(b"a pickle")
+    (tmp_path / "pytorch_model.bin").write_bytes(b"what torch.save wrote")
     with pytest.raises(WeightsError, match=r"model\.safetensors: missing"):
         verify_weights(tmp_path)
