@@ -8,15 +8,16 @@ Prints a Markdown table and JSON. Takes about five minutes a variant on two core
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 
+from recording import record
+
 from mdnet.data.phantom import make_phantom
+from mdnet.evaluation.run import evaluate_run
 from mdnet.models.configuration import ATTENTION_NAMES
 from mdnet.training.configuration import TrainingConfig
-from mdnet.training.evaluate_run import evaluate_run
-from mdnet.training.run import train_run, versions
+from mdnet.training.run import train_run
 
 COLUMNS = (
     "conclusion",
@@ -69,12 +70,19 @@ def main() -> None:
                 )
                 for seed in range(arguments.seeds)
             ]
-    print("| attention | " + " | ".join(COLUMNS) + " |")
-    print("|---" * (len(COLUMNS) + 1) + "|")
-    for attention, runs in results.items():
-        means = (sum(run[column] for run in runs) / len(runs) for column in COLUMNS)
-        print(f"| `{attention}` | " + " | ".join(f"{mean:.3f}" for mean in means) + " |")
-    print(json.dumps({"options": vars(arguments), "results": results, **versions()}))
+    rows = [
+        {"attention": f"`{attention}`"} | {c: sum(run[c] for run in runs) / len(runs) for c in COLUMNS}
+        for attention, runs in results.items()
+    ]
+    record(
+        "attention_variants",
+        rows,
+        title="Three attentions under one budget",
+        reading=f"{arguments.studies} tiles, {arguments.epochs} epochs, {arguments.seeds} seed(s). Attention "
+        "and evidence: share of tiles whose peak lies in a mitotic figure; figures cover .09 of a frequent "
+        "tile and .02 of a rare one.",
+        details={"results": results},
+    )
 
 
 if __name__ == "__main__":

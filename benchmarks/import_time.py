@@ -5,18 +5,19 @@
 Every measurement is a fresh process. Seconds of an import are taken inside it, so that the start of
 the interpreter does not count; those of `mdnet --help` are the whole process, as a user waits for it.
 `mdnet` imports heavy packages where they are used, so `mdnet.Predictor`, which needs them, is timed
-too. Prints JSON, then a Markdown line; the targets are a ratio of at most 1.3 and 0.5 s.
+too. The targets are a ratio of at most 1.3 and 0.5 s.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from recording import record
 
 RATIO_TARGET, HELP_TARGET = 1.3, 0.5
 IMPORTS = {
@@ -38,19 +39,17 @@ def main() -> None:
             for name, value in measured.items():
                 seconds[name].append(value)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
-    ratio = medians["mdnet"] / medians["torch"]
-    result = {
-        "median_seconds": {name: round(median, 4) for name, median in medians.items()},
-        "ratio": round(ratio, 4),
-        "ratio_target": RATIO_TARGET,
-        "help_target": HELP_TARGET,
-    }
-    print(json.dumps(result))
-    shown = {name: f"{median:.3f} s" for name, median in medians.items()}
-    print(
-        f"| import torch {shown['torch']} | import mdnet {shown['mdnet']}, ratio {ratio:.3f} "
-        f"(target {RATIO_TARGET}) | mdnet.Predictor {shown['mdnet.Predictor']} "
-        f"| mdnet --help {shown['mdnet --help']} (target {HELP_TARGET} s) |"
+    rows = [
+        {"what": name, "seconds": median, "against import torch": median / medians["torch"]}
+        for name, median in medians.items()
+    ]
+    record(
+        "import_time",
+        rows,
+        title="To begin: imports, and the answer of `mdnet --help`",
+        reading=f"Asked for: `import mdnet` at most {RATIO_TARGET} of `import torch`, `mdnet --help` within "
+        f"{HELP_TARGET} s, the whole process.",
+        details={"seconds": seconds},
     )
 
 

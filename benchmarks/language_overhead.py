@@ -13,12 +13,12 @@ at most 1.35.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
 
 import torch
+from recording import record
 from torch import nn
 
 from mdnet.data.phantom import LABEL_SPACE, SECTIONS, draw_study, write_report
@@ -80,28 +80,19 @@ def main() -> None:
     sides = {"image_module": image_module, "joint_gradient": joint_gradient, "joint_step": joint_step}
     seconds = interleaved(sides, rounds=options.rounds, clock=CLOCKS[options.clock])
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    ratio = medians["joint_step"] / medians["image_module"]
-    result = {
-        "model": options.model,
-        "attention": options.attention,
-        "image_size": size,
-        "batch_size": studies,
-        "sections": len(SECTIONS),
-        "words": WORDS,
-        "threads": options.threads,
-        "clock": options.clock,
-        "torch": str(torch.__version__),
-        "median_seconds": {name: round(median, 3) for name, median in medians.items()},
-        "seconds": {name: [round(value, 3) for value in times] for name, times in seconds.items()},
-        "ratio": round(ratio, 3),
-        "ratio_without_optimizer": round(medians["joint_gradient"] / medians["image_module"], 3),
-        "target": TARGET,
-    }
-    print(json.dumps(result))
-    print(
-        f"| {options.model}, {size} px, batch {studies}, {options.threads} threads, {options.clock} time "
-        f"| image module {medians['image_module']:.2f} s | joint step {medians['joint_step']:.2f} s "
-        f"| ratio {ratio:.2f} (target {TARGET}) |"
+    rows = [
+        {"what": name.replace("_", " "), "seconds": median, "against the image module": median / least}
+        for least in [medians["image_module"]]
+        for name, median in medians.items()
+    ]
+    record(
+        "language_overhead",
+        rows,
+        title=f"The joint training step against the image module alone: `{options.model}`, {size} px, "
+        f"batch {studies}, {len(SECTIONS)} sections of {WORDS} words",
+        reading=f"Forward and backward pass, {options.threads} threads, {options.clock} time. Asked for: at "
+        f"most {TARGET}, with the optimizer's step.",
+        details={"seconds": seconds, "options": vars(options)},
     )
 
 

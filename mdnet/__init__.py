@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mdnet import data, inference, metrics, models, report, training
+    from mdnet import data, evaluation, explain, export, inference, metrics, models, report, training
     from mdnet.inference.predictor import Predictor
     from mdnet.models.configuration import MDNetConfig
     from mdnet.models.mdnet import MDNet
@@ -26,7 +26,17 @@ _HOME = {
     "list_models": "mdnet.models.registry",
     "list_weights": "mdnet.models.weights",
 }
-_PACKAGES = ("data", "inference", "metrics", "models", "report", "training")
+_PACKAGES = (
+    "data",
+    "evaluation",
+    "explain",
+    "export",
+    "inference",
+    "metrics",
+    "models",
+    "report",
+    "training",
+)
 
 __all__ = [
     "MDNet",
@@ -35,6 +45,9 @@ __all__ = [
     "__version__",
     "create_model",
     "data",
+    "evaluation",
+    "explain",
+    "export",
     "inference",
     "list_models",
     "list_weights",

@@ -1,4 +1,4 @@
-"""Writing files so that a full disk or a killed process costs no earlier file."""
+"""Writing files so that a full disk or a killed process costs no earlier file; reading YAML."""
 
 from __future__ import annotations
 
@@ -7,18 +7,26 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["write_text", "writing_tensors"]
+from mdnet.errors import ConfigurationError
+
+__all__ = ["read_yaml", "write_bytes", "write_text", "writing_tensors"]
 
 
 def write_text(path: Path, text: str) -> Path:
     """Writes UTF-8 text in one step: a reader sees the old file or the new one, never half of it."""
+    # A file name in the text may hold bytes that are no UTF-8; they become question marks.
+    return write_bytes(path, text.encode("utf-8", errors="replace"))
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Writes bytes in one step, as `write_text` does."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        # A file name in the text may hold bytes that are no UTF-8; they become question marks.
-        with partial.open("w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.write(text)
+        with partial.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -37,3 +45,24 @@ def writing_tensors(path: Path) -> Iterator[None]:
     except SafetensorError as error:
         problem = f"cannot be written ({error}); free some space or name another folder"
         raise OSError(errno.EIO, problem, str(path)) from error
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        ConfigurationError: There is no such file, or it holds no mapping.
+    """
+    import yaml
+
+    try:
+        record = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}; name a configuration that exists") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(
+            f"{path}: no YAML ({' '.join(str(error).split())}); mend the file"
+        ) from error
+    if not isinstance(record, dict):
+        raise ConfigurationError(f"{path}: holds no mapping of keys to values; write `key: value` lines")
+    return record

@@ -15,8 +15,8 @@ from typing import Any
 
 import mdnet
 from mdnet.data.readers import read_studies
+from mdnet.evaluation.evaluate import evaluate_studies
 from mdnet.files import write_text
-from mdnet.inference.evaluation import evaluate_studies
 from mdnet.inference.predictor import Predictor
 from mdnet.models.weights import WeightsCard, sha256
 from mdnet.training.configuration import TrainingConfig
@@ -28,6 +28,7 @@ CARD = """# {name}
 - Recipe: `{recipe}`
 - SHA-256 of the weights: `{sha256}`
 - Input: {size} px, {mode}; sections and aspects: {aspects}
+- Calibrated on {calibrated}
 
 ## Measured
 On {studies} studies drawn with a seed used for nothing else ({fresh}):
@@ -57,6 +58,7 @@ def main() -> None:
     trained_on, fresh = read_studies(Path(config.data)), read_studies(arguments.fresh)
     metrics = evaluate_studies(predictor, fresh.studies, trained_on).metrics
 
+    calibration = predictor.model.calibration
     folder = Path(mdnet.__file__).parent / "weights" / arguments.name
     shutil.rmtree(folder, ignore_errors=True)
     predictor.model.save_pretrained(folder)
@@ -79,6 +81,7 @@ def main() -> None:
             size=predictor.model.config.image_size,
             mode=predictor.preprocessing.mode,
             aspects=", ".join(predictor.model.config.space.names),
+            calibrated=calibration.fitted_on if calibration is not None else "nothing: no val split",
             studies=len(fresh.studies),
             fresh=fresh.provenance,
             rows="\n".join(f"| {name} | {value:.3f} |" for name, value in flat(card.metrics)),

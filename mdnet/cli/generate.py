@@ -7,6 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,12 +33,17 @@ def generate(
     out: Annotated[
         Path | None, typer.Option(help="File for text and jsonl, folder for html; stdout unless named.")
     ] = None,
+    abstain_below: Annotated[
+        float | None, typer.Option(help="Give no diagnosis of a lower probability; the report stays.")
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images computed at once.")] = 32,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, mps; the best there is unless named.")
     ] = None,
 ) -> None:
     """Write reports for images; a broken one is named and passed over, and the exit code is 1.
+
+    Every image is a study by itself, to a model of several views one that lacks the others.
 
     Example: mdnet generate slides/ --weights runs/x --format jsonl --out reports.jsonl
     """
@@ -46,12 +52,15 @@ def generate(
 
     if format not in ("text", "jsonl", "html"):
         raise ConfigurationError(f"--format {format} is none of text, jsonl, html")
+    if abstain_below is not None and not 0 <= abstain_below <= 1:
+        raise ConfigurationError(f"--abstain-below {abstain_below:g} is no probability; give 0 to 1")
     if format == "html" and out is None:
         raise ConfigurationError("--format html writes a page an image: name a folder with --out")
     paths = find_images(inputs)
     predictor = Predictor.from_pretrained(weights, device=device, batch_size=batch_size)
     broken: list[str] = []
-    findings = read_and_find(predictor, paths, broken)
+    found = read_and_find(predictor, paths, broken)
+    findings = (replace(finding, abstain_below=abstain_below) for finding in found)
     if format == "html":
         assert out is not None
         for finding in findings:
@@ -97,8 +106,6 @@ def find_images(inputs: list[str]) -> list[Path]:
 
 def read_and_find(predictor: Predictor, paths: list[Path], broken: list[str]) -> Iterator[Finding]:
     """Findings of all images that can be read; the errors of the others go to `broken`."""
-    from dataclasses import replace
-
     from tqdm import tqdm
 
     from mdnet.data.images import load_image
@@ -131,7 +138,9 @@ def line_of(finding: Finding, format: str) -> str:
         return json.dumps(finding.to_dict(), ensure_ascii=False)
     head = finding.source
     if finding.label_space.diagnosis is not None:
-        head += f": {finding.diagnosis.label} ({finding.diagnosis.probability:.2f})"
+        head += f": {finding.verdict}"
+    if finding.unusualness is not None and finding.unusualness.beyond_threshold:
+        head += f", out of distribution: {finding.unusualness}"
     return f"{head}\n  {finding.report.text}" if finding.report.text else head
 
 

@@ -12,7 +12,21 @@ from collections.abc import Sequence
 
 import typer
 
-from mdnet.cli import data, evaluate, generate, models, train
+from mdnet.cli import (
+    calibrate,
+    compare,
+    counterfactual,
+    data,
+    evaluate,
+    explain,
+    export,
+    generate,
+    inspect,
+    leaderboard,
+    models,
+    overview,
+    train,
+)
 from mdnet.errors import MDNetError
 
 __all__ = ["app", "main"]
@@ -28,7 +42,15 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("generate")(generate.generate)
+app.command("explain")(explain.explain)
+app.command("counterfactual")(counterfactual.counterfactual)
+app.command("calibrate")(calibrate.calibrate)
+app.command("compare")(compare.compare)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("overview")(overview.overview)
+app.command("export")(export.export)
 app.command("models")(models.models)
+app.add_typer(inspect.app, name="inspect")
 app.add_typer(data.app, name="data")
 
 

@@ -43,7 +43,8 @@ def train(
     Example: mdnet train --data DIR --model mdnet_tiny --epochs 4 --seed 3 --out runs/x --resume auto
     """
     from mdnet.errors import ConfigurationError
-    from mdnet.training.configuration import TrainingConfig, read_yaml
+    from mdnet.files import read_yaml
+    from mdnet.training.configuration import TrainingConfig
 
     if resume not in ("auto", "never"):
         raise ConfigurationError(f"--resume {resume} is none of auto, never")

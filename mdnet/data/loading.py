@@ -23,6 +23,7 @@ from mdnet.data.images import load_image
 from mdnet.data.preprocessing import Preprocessing
 from mdnet.data.study import MISSING, LabelSpace, Study
 from mdnet.data.text import ReportTokenizer
+from mdnet.data.views import as_strips
 
 __all__ = ["Draw", "SeededSampler", "StudyBatch", "StudyDataset", "make_loader"]
 
@@ -38,10 +39,10 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class StudyItem:
-    """One study, ready to be stacked."""
+    """One study, ready to be stacked; `images` are those of its views that are there, (views, C, H, W)."""
 
     id: str
-    image: npt.NDArray[np.uint8]
+    images: npt.NDArray[np.uint8]
     labels: Mapping[str, npt.NDArray[np.int64]]
     sections: Sequence[Sequence[int]]
 
@@ -52,15 +53,18 @@ class StudyBatch:
 
     Attributes:
         ids: Study ids.
-        images: (B, C, H, W) uint8; `Preprocessing.normalise` makes pixel values of them.
+        images: (B, C, H, V W) uint8, the views side by side; `Preprocessing.normalise` makes pixel values
+            of them.
         labels: Aspect name to (B,) class index or (B, classes); -100 where missing.
         tokens: (B, S, T) word ids, the end token last, then padding; None without sections.
+        present: (B, V), true for a view that is there; None where all are.
     """
 
     ids: tuple[str, ...]
     images: Tensor
     labels: dict[str, Tensor]
     tokens: Tensor | None
+    present: Tensor | None = None
 
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> StudyBatch:
         """The same batch on another device."""
@@ -69,6 +73,7 @@ class StudyBatch:
             self.images.to(device, non_blocking=non_blocking),
             {name: label.to(device, non_blocking=non_blocking) for name, label in self.labels.items()},
             None if self.tokens is None else self.tokens.to(device, non_blocking=non_blocking),
+            None if self.present is None else self.present.to(device, non_blocking=non_blocking),
         )
 
 
@@ -82,6 +87,10 @@ class StudyDataset(Dataset[StudyItem]):
         tokenizer: The model's vocabulary; None without sections.
         preprocessing: How an image is decoded to its size.
         augmentation: A name of `mdnet.data.augmentation`.
+        views: Most images of a study; those beyond are not looked at.
+
+    Attributes:
+        image_count: Images of all studies that are looked at.
     """
 
     def __init__(
@@ -93,16 +102,19 @@ class StudyDataset(Dataset[StudyItem]):
         tokenizer: ReportTokenizer | None,
         preprocessing: Preprocessing,
         augmentation: str = "none",
+        views: int = 1,
     ) -> None:
         self.studies = list(studies)
         self.label_space = label_space
         self.preprocessing = preprocessing
         self.augmentation = augmentation
+        self.views = views
         self.sections = tuple(sections)
         self.tokenizer = tokenizer
         self._texts: dict[str, list[int]] = {}
         rows, columns = preprocessing.rows, preprocessing.columns
-        keep = len(self.studies) * rows * columns * preprocessing.channels <= MEMORY_LIMIT
+        self.image_count = sum(len(study.images[:views]) for study in self.studies)
+        keep = self.image_count * rows * columns * preprocessing.channels <= MEMORY_LIMIT
         self._images: dict[int, npt.NDArray[np.uint8]] | None = {} if keep else None
 
     def __len__(self) -> int:
@@ -112,18 +124,20 @@ class StudyDataset(Dataset[StudyItem]):
         index, seed = draw if isinstance(draw, tuple) else (draw, None)
         study = self.studies[index]
         generator = None if seed is None else np.random.default_rng(seed)
-        image = self._image(index)
+        images = self._views(index)
         if generator is not None:
-            image = augment(image, self.augmentation, generator)
-        return StudyItem(study.id, image, self._labels(study), self._words(study, generator))
+            images = augment(images, self.augmentation, generator)
+        return StudyItem(study.id, images, self._labels(study), self._words(study, generator))
 
-    def _image(self, index: int) -> npt.NDArray[np.uint8]:
+    def _views(self, index: int) -> npt.NDArray[np.uint8]:
+        """The study's first images, (views, C, H, W)."""
         if self._images is not None and index in self._images:
             return self._images[index]
-        image = self.preprocessing.to_array(load_image(self.studies[index].images[0]))
+        paths = self.studies[index].images[: self.views]
+        images = np.stack([self.preprocessing.to_array(load_image(path)) for path in paths])
         if self._images is not None:
-            self._images[index] = image
-        return image
+            self._images[index] = images
+        return images
 
     def _labels(self, study: Study) -> dict[str, npt.NDArray[np.int64]]:
         labels = {}
@@ -176,9 +190,9 @@ class SeededSampler(Sampler[Draw]):
         return (Draw(int(index), int(seed)) for index, seed in zip(order, seeds, strict=True))
 
 
-def collate(items: Sequence[StudyItem], *, pad_id: int) -> StudyBatch:
+def collate(items: Sequence[StudyItem], *, pad_id: int, views: int) -> StudyBatch:
     """Stacks items; sections are padded to the longest of the batch."""
-    images = torch.from_numpy(np.stack([item.image for item in items]))
+    images, present = as_strips([item.images for item in items], views)
     labels = {
         name: torch.from_numpy(np.stack([item.labels[name] for item in items])) for name in items[0].labels
     }
@@ -189,7 +203,13 @@ def collate(items: Sequence[StudyItem], *, pad_id: int) -> StudyBatch:
         for row, item in enumerate(items):
             for column, section in enumerate(item.sections):
                 tokens[row, column, : len(section)] = torch.tensor(section, dtype=torch.long)
-    return StudyBatch(tuple(item.id for item in items), images, labels, tokens)
+    return StudyBatch(
+        ids=tuple(item.id for item in items),
+        images=torch.from_numpy(images),
+        labels=labels,
+        tokens=tokens,
+        present=None if present is None else torch.from_numpy(present),
+    )
 
 
 def make_loader(
@@ -206,7 +226,9 @@ def make_loader(
             fits into memory.
     """
     pad_id = dataset.tokenizer.pad_id if dataset.tokenizer is not None else 0
-    function: Callable[[Sequence[StudyItem]], StudyBatch] = partial(collate, pad_id=pad_id)
+    function: Callable[[Sequence[StudyItem]], StudyBatch] = partial(
+        collate, pad_id=pad_id, views=dataset.views
+    )
     return DataLoader(
         dataset,
         batch_size=batch_size,

@@ -136,6 +136,15 @@ class Preprocessing:
         std = torch.tensor(self.std, device=batch.device).view(1, -1, 1, 1)
         return (batch.to(torch.float32) / 255.0 - mean) / std
 
+    def to_image(self, batch: torch.Tensor) -> npt.NDArray[np.uint8]:
+        """The inverse of `normalise`, as a picture: (B, channels, H, W) to (B, H, W, 3) uint8, clipped."""
+        import torch
+
+        mean = torch.tensor(self.mean, device=batch.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=batch.device).view(1, -1, 1, 1)
+        pixels = ((batch * std + mean) * 255.0).round().clamp(0, 255).to(torch.uint8)
+        return pixels.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).cpu().numpy()
+
     def __call__(self, image: npt.NDArray[np.uint8]) -> torch.Tensor:
         """The model's input for one (H, W, 3) uint8 image: (channels, rows, columns) float32."""
         import torch

@@ -227,6 +227,17 @@ class ReportTokenizer:
     def __contains__(self, word: str) -> bool:
         return self._tokenizer.token_to_id(word) is not None
 
+    def id_of(self, word: str) -> int:
+        """Token number of one word as `words` gives it, `<unk>` included.
+
+        Raises:
+            ConfigurationError: The vocabulary lacks it.
+        """
+        number = self._tokenizer.token_to_id(word)
+        if number is None or number in self._not_words:
+            raise ConfigurationError(f"the model's vocabulary has no word {word!r}")
+        return int(number)
+
     def tokenize(self, text: str) -> list[str]:
         """Words of `text`, known or not."""
         return split_words(text)

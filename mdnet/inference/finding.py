@@ -7,7 +7,7 @@ pickled between processes, drawn, or written out long after the model is gone.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,15 @@ import numpy.typing as npt
 from mdnet.data.study import Aspect, LabelSpace
 from mdnet.errors import ConfigurationError
 
-__all__ = ["AspectEvidence", "AspectFinding", "EvidenceMap", "Finding", "ReportFinding", "SectionFinding"]
+__all__ = [
+    "AspectEvidence",
+    "AspectFinding",
+    "EvidenceMap",
+    "Finding",
+    "ReportFinding",
+    "SectionFinding",
+    "Unusualness",
+]
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -72,8 +80,9 @@ class AspectFinding:
 
     Attributes:
         labels: The class, or every class with a probability of at least 0.5 (multi-label).
-        probabilities: Class name to probability; they sum to 1 unless the aspect is multi-label.
-        logits: Class name to logit.
+        probabilities: Class name to probability; they sum to 1 unless the aspect is multi-label. They
+            are calibrated where the model is: `softmax(logits / temperature)`.
+        logits: Class name to logit, as the evidence adds up to it: calibration leaves it alone.
     """
 
     aspect: Aspect
@@ -95,6 +104,19 @@ class AspectFinding:
         """Probability of the class (the least certain one, of a multi-label aspect)."""
         chosen = [self.probabilities[label] for label in self.labels]
         return min(chosen) if chosen else 1.0 - max(self.probabilities.values())
+
+    def opposite(self, label: str) -> str | None:
+        """The class that `label` is read against, as one class's logit alone means little under a softmax.
+
+        The aspect's reference class; for the reference itself, the likeliest other class. None of a
+        multi-label aspect, where each class stands by itself.
+        """
+        if self.aspect.multi_label:
+            return None
+        if label != self.aspect.reference:
+            return self.aspect.reference
+        others = [name for name in self.aspect.classes if name != label]
+        return max(others, key=lambda name: self.probabilities[name], default=None)
 
 
 @dataclass(frozen=True)
@@ -132,17 +154,42 @@ class ReportFinding:
 
 
 @dataclass(frozen=True)
+class Unusualness:
+    """How far an image is from those that the model knows.
+
+    Attributes:
+        score: Share of the validation images, on which the model was calibrated, that are less
+            unusual; in [0, 1).
+        distance: Mahalanobis distance of the image's features from theirs, which still tells apart
+            what the score cannot.
+        beyond_threshold: The image counts as out-of-distribution: an answer to it means little.
+    """
+
+    score: float
+    distance: float
+    beyond_threshold: bool
+
+    def __str__(self) -> str:
+        return f"more unusual than {self.score:.1%} of the validation images (distance {self.distance:.1f})"
+
+
+@dataclass(frozen=True)
 class Finding:
     """What a model says of one study.
 
     Attributes:
         source: Path or name of the image.
-        image: The image as decoded, (H, W, 3) uint8.
+        image: The image as decoded, (H, W, 3) uint8. Of several views a strip: those that the study has,
+            side by side, each brought to the size of the first; maps over it have as many columns for each.
         label_space: The model's.
         aspects: Aspect name to `AspectFinding`.
         report: The report; it has no section where the model writes none.
         aspect_evidence: Aspect name to `AspectEvidence`, from which `evidence` makes its maps.
         model: Name or path of the weights.
+        unusualness: How far the image is from those that the model knows; None where the model was
+            not calibrated.
+        abstain_below: Probability of the diagnosis below which the finding gives none.
+        views: The images of the study as decoded, (H, W, 3) uint8 each; `image` alone unless given.
     """
 
     source: str
@@ -152,6 +199,33 @@ class Finding:
     report: ReportFinding
     aspect_evidence: Mapping[str, AspectEvidence]
     model: str = ""
+    unusualness: Unusualness | None = None
+    abstain_below: float | None = None
+    views: tuple[npt.NDArray[np.uint8], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            object.__setattr__(self, "views", (self.image,))
+
+    @property
+    def out_of_distribution(self) -> float | None:
+        """The out-of-distribution score, `unusualness.score`; None where the model was not calibrated."""
+        return None if self.unusualness is None else self.unusualness.score
+
+    @property
+    def abstained(self) -> bool:
+        """The diagnosis is less sure than `abstain_below` asks for: what `diagnosis` holds is no answer."""
+        if self.abstain_below is None or self.label_space.diagnosis is None:
+            return False
+        return self.diagnosis.probability < self.abstain_below
+
+    @property
+    def verdict(self) -> str:
+        """The diagnosis in words: "high grade (0.97)", or "no diagnosis (0.62, below 0.80)"."""
+        probability = self.diagnosis.probability
+        if self.abstained:
+            return f"no diagnosis ({probability:.2f}, below {self.abstain_below:.2f})"
+        return f"{self.diagnosis.label} ({probability:.2f})"
 
     @property
     def diagnosis(self) -> AspectFinding:
@@ -162,15 +236,23 @@ class Finding:
             )
         return self.aspects[self.label_space.diagnosis]
 
-    def attention(self, section: str) -> FloatArray:
-        """Attention of a section's words: (words, rows, columns), each word's map sums to 1."""
+    def attention(self, section: str, *, view: int | None = None) -> FloatArray:
+        """Attention of a section's words: (words, rows, columns), each word's map sums to 1.
+
+        Args:
+            section: Section name.
+            view: Give the maps over this view alone, counted from 0: the shares that it gets.
+        """
         if section not in self.report.sections:
             raise ConfigurationError(
                 f"no section {section!r}; the report's sections: {', '.join(self.report.sections) or 'none'}"
             )
-        return self.report.sections[section].attention
+        maps = self.report.sections[section].attention
+        return maps if view is None else maps[..., self._columns_of(view, maps.shape[-1])]
 
-    def evidence(self, aspect: str, label: str | None = None, *, against: str | None = None) -> EvidenceMap:
+    def evidence(
+        self, aspect: str, label: str | None = None, *, against: str | None = None, view: int | None = None
+    ) -> EvidenceMap:
         """Evidence for a class, or the contrast of two classes, over the image.
 
         Formula 3 of docs/method.md. Each block's evidence is spread from its native grid over the
@@ -181,9 +263,14 @@ class Finding:
             aspect: Aspect name.
             label: Class name; the model's own answer unless named (a multi-label aspect can have several).
             against: A second class; the result is then the contrast `label - against`.
+            view: Give the map over this image of `views` alone, counted from 0. What the others add then
+                stands in `bias`.
 
         Returns:
             (image rows, image columns), logit per pixel.
+
+        Raises:
+            ConfigurationError: No such aspect, class or view.
         """
         space = self.label_space[aspect]
         evidence = self.aspect_evidence[aspect]
@@ -200,27 +287,45 @@ class Finding:
         if against is not None:
             weights[space.index(against)] -= 1.0
 
-        rows, columns = self.image.shape[:2]
+        rows, columns = (self.image if view is None else self.views[self._checked(view)]).shape[:2]
+        views = len(self.views) if view is None else 1
+        bias = float(weights @ evidence.bias)
         pixel_map = np.zeros((rows, columns))
         blocks = []
         for name, block in evidence.blocks.items():
-            native = np.tensordot(weights, block.astype(np.float64), axes=1).view(BlockMap)  # (rows, columns)
+            whole = np.tensordot(weights, block.astype(np.float64), axes=1)  # (rows, columns)
+            drawn = whole if view is None else whole[:, self._columns_of(view, whole.shape[1])]
+            bias += float(whole.sum() - drawn.sum())
+            native = drawn.view(BlockMap)
             native.name = name
             blocks.append(native)
-            pixel_map += spread(rows, block.shape[1]) @ np.asarray(native) @ spread(columns, block.shape[2]).T
+            pixel_map += spread(rows, drawn.shape[0]) @ drawn @ spread(columns, drawn.shape[1], views=views).T
 
         result = pixel_map.view(EvidenceMap)
-        result.bias = float(weights @ evidence.bias)
+        result.bias = bias
         result.total = float(pixel_map.sum() + result.bias)
         result.blocks = tuple(blocks)
         return result
 
+    def _columns_of(self, view: int, columns: int) -> slice:
+        """The columns of one view in a map over the strip."""
+        each = columns // len(self.views)
+        return slice(self._checked(view) * each, (view + 1) * each)
+
+    def _checked(self, view: int) -> int:
+        if not 0 <= view < len(self.views):
+            raise ConfigurationError(f"no view {view}; the study has {len(self.views)}, counted from 0")
+        return view
+
     def to_dict(self) -> dict[str, Any]:
-        """The finding without its maps, for JSON."""
+        """The finding without its maps, for JSON; where it abstains, `diagnosis` is None."""
+        diagnosed = self.label_space.diagnosis is not None and not self.abstained
         return {
             "image": self.source,
             "model": self.model,
-            "diagnosis": self.diagnosis.label if self.label_space.diagnosis else None,
+            "diagnosis": self.diagnosis.label if diagnosed else None,
+            "abstained": self.abstained,
+            "out_of_distribution": None if self.unusualness is None else asdict(self.unusualness),
             "aspects": {
                 name: {"label": a.label, "labels": list(a.labels), "probabilities": dict(a.probabilities)}
                 for name, a in self.aspects.items()
@@ -236,12 +341,15 @@ class Finding:
         return write_finding_page(self, Path(path))
 
 
-def spread(pixels: int, cells: int) -> FloatArray:
+def spread(pixels: int, cells: int, *, views: int = 1) -> FloatArray:
     """Matrix (pixels, cells) that spreads values on a grid of cells over pixels and keeps their sum.
 
     Linear interpolation between cell centres, each column scaled to sum to 1. Where there are fewer
-    pixels than cells, each cell goes to the pixels nearest its centre.
+    pixels than cells, each cell goes to the pixels nearest its centre. Of several views side by side,
+    nothing is spread from one over another.
     """
+    if views > 1:
+        return np.asarray(np.kron(np.eye(views), spread(pixels // views, cells // views)), np.float64)
     centres = (np.arange(pixels) + 0.5) * cells / pixels - 0.5  # pixel centres in cell units
     centres = np.clip(centres, 0, cells - 1)
     if pixels >= cells:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +15,20 @@ import torch
 from torch import Tensor
 
 from mdnet.data.images import as_image
-from mdnet.data.study import Aspect
-from mdnet.errors import WeightsError
+from mdnet.data.study import Aspect, Study
+from mdnet.data.views import as_strips, picture_strip
+from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.inference.decoding import Decoded, decode_greedily
-from mdnet.inference.finding import AspectEvidence, AspectFinding, Finding, ReportFinding, SectionFinding
+from mdnet.inference.finding import (
+    AspectEvidence,
+    AspectFinding,
+    Finding,
+    ReportFinding,
+    SectionFinding,
+    Unusualness,
+)
+from mdnet.models.calibration import Calibration, FeatureReference
+from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
 from mdnet.models.outputs import MDNetOutput
 
@@ -25,10 +36,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     ImageLike = str | Path | Image | npt.NDArray[np.uint8]
+    StudyLike = ImageLike | Study | Sequence[ImageLike]
 
-__all__ = ["Predictor"]
+__all__ = ["Predictor", "images_of", "source_of"]
 
 _log = logging.getLogger(__name__)
+
+FloatType = TypeVar("FloatType", bound=np.floating)
 
 
 class Predictor:
@@ -37,12 +51,13 @@ class Predictor:
     >>> predictor = Predictor.from_pretrained("mdnet_tiny/phantom")
     >>> finding = predictor("tile.png")
     >>> finding.diagnosis.label
+    >>> findings = predictor([["frontal.png", "lateral.png"], ["frontal2.png"]])  # a model of two views
 
     Args:
         model: A model with its vocabulary and preprocessing; it is put into evaluation mode.
         name: What findings call it.
         device: Where to compute; the best there is unless named.
-        batch_size: Images computed at once.
+        batch_size: Studies computed at once.
     """
 
     def __init__(
@@ -80,50 +95,104 @@ class Predictor:
         return cls(model, name=str(name), device=device, batch_size=batch_size)
 
     @overload
-    def __call__(self, images: ImageLike) -> Finding: ...
+    def __call__(self, images: ImageLike | Study) -> Finding: ...
     @overload
-    def __call__(self, images: list[ImageLike] | tuple[ImageLike, ...]) -> list[Finding]: ...
+    def __call__(self, images: list[StudyLike] | tuple[StudyLike, ...]) -> list[Finding]: ...
     def __call__(
-        self, images: ImageLike | list[ImageLike] | tuple[ImageLike, ...]
+        self, images: ImageLike | Study | list[StudyLike] | tuple[StudyLike, ...]
     ) -> Finding | list[Finding]:
-        """One finding for an image, a list of findings for a list.
+        """One finding for a study, a list of findings for a list.
 
         Args:
             images: A path (PNG, JPEG, TIFF, BMP, WebP, DICOM), a PIL image, or a uint8 array
-                (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in [0, 255]; or a list of such.
+                (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in [0, 255]; or a `Study`, of whose images
+                the first `model.views` are used; or a list of such, in which a list in its turn is one
+                study of several images.
 
         Raises:
             ImageError: An image that cannot be decoded.
+            ConfigurationError: A list of no image, or of more than the model has views.
         """
         if isinstance(images, (list, tuple)):
             return list(self.stream(images))
         return next(self.stream([images]))
 
-    def stream(self, images: Iterable[ImageLike]) -> Iterator[Finding]:
+    def stream(self, studies: Iterable[StudyLike]) -> Iterator[Finding]:
         """Findings one by one, computed in batches; memory does not grow with their number."""
-        remaining = enumerate(images)
+        return (finding for finding, _ in self.stream_with_features(studies))
+
+    def stream_with_features(self, studies: Iterable[StudyLike]) -> Iterator[tuple[Finding, ImageFeatures]]:
+        """As `stream`, each finding with the C(I) it was made of: a batch of one, without blocks."""
+        remaining = enumerate(studies)
         while batch := list(islice(remaining, self.batch_size)):
             yield from self._findings(batch)
 
     @torch.inference_mode()
-    def _findings(self, batch: Sequence[tuple[int, ImageLike]]) -> Iterator[Finding]:
-        pictures = [as_image(image) for _, image in batch]
-        sources = [
-            str(image) if isinstance(image, (str, Path)) else f"image {number}" for number, image in batch
-        ]
-        for source, picture in zip(sources, pictures, strict=True):
-            if warning := self.preprocessing.warning_for(picture):
-                _log.warning("%s: %s", source, warning)
-        arrays = np.stack([self.preprocessing.to_array(picture) for picture in pictures])
-        pixel_values = self.preprocessing.normalise(torch.from_numpy(arrays).to(self.device))
+    def pooled_features(self, studies: Iterable[StudyLike]) -> Iterator[npt.NDArray[np.float32]]:
+        """C(I) of every study, pooled over positions: (D,); no report is written."""
+        remaining = iter(studies)
+        while batch := list(islice(remaining, self.batch_size)):
+            features = self.model.encode(*self.strips([self.decoded(study) for study in batch]))
+            yield from features.pooled().float().cpu().numpy()
 
-        output = self.model(pixel_values)
+    def decoded(self, study: StudyLike) -> list[npt.NDArray[np.uint8]]:
+        """The images of a study that the model looks at, (H, W, 3) each."""
+        return [as_image(image) for image in images_of(study, self.model.views)]
+
+    def pixel_values(
+        self, studies: Sequence[npt.NDArray[np.uint8] | Sequence[npt.NDArray[np.uint8]]]
+    ) -> Tensor:
+        """Studies that lack no view as the model takes them: (B, channels, H, V W), on its device.
+
+        Args:
+            studies: Decoded images (H, W, 3), one a study or all its views.
+
+        Raises:
+            ConfigurationError: A study has fewer images than the model has views.
+        """
+        strips, present = self.strips([[s] if isinstance(s, np.ndarray) else s for s in studies])
+        if present is not None:
+            raise ConfigurationError(
+                f"the model looks at {self.model.views} images of a study, and a study has fewer: "
+                "give all of them"
+            )
+        return strips
+
+    def strips(
+        self, studies: Sequence[Sequence[npt.NDArray[np.uint8]]], *, views: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Studies of decoded images (H, W, 3) as `MDNet.encode` takes them: pixel values, and `present`.
+
+        Args:
+            studies: 1 to `views` images each.
+            views: The model's own unless given.
+        """
+        arrays = [[self.preprocessing.to_array(picture) for picture in pictures] for pictures in studies]
+        strips, present = as_strips(arrays, views or self.model.views)
+        return (
+            self.preprocessing.normalise(torch.from_numpy(strips).to(self.device)),
+            None if present is None else torch.from_numpy(present).to(self.device),
+        )
+
+    @torch.inference_mode()
+    def _findings(self, batch: Sequence[tuple[int, StudyLike]]) -> Iterator[tuple[Finding, ImageFeatures]]:
+        views = self.model.views
+        pictures = [self.decoded(study) for _, study in batch]
+        sources = [source_of(images_of(study, views), number) for number, study in batch]
+        for (number, study), own in zip(batch, pictures, strict=True):
+            for image, picture in zip(images_of(study, views), own, strict=True):
+                if warning := self.preprocessing.warning_for(picture):
+                    _log.warning("%s: %s", source_of(image, number), warning)
+        pixel_values, present = self.strips(pictures)
+        output = self.model(pixel_values, present=present)
         assert output.features is not None
         evidence = {
             name: [block.cpu().numpy() for block in blocks]
             for name, blocks in self.model.evidence(output.features).items()
         }
         logits = {name: scores.cpu().double() for name, scores in (output.logits or {}).items()}
+        calibration = self.model.calibration or Calibration({})
+        unusual = self._unusual(calibration.reference, output.features, sources)
         guides = self.model.guides(output.logits)
         decoded = None
         if self.model.report is not None:
@@ -132,34 +201,68 @@ class Predictor:
             )
             decoded = Decoded(*(tensor.cpu() for tensor in decoded))
         space = self.model.config.space
-        for row, (source, picture) in enumerate(zip(sources, pictures, strict=True)):
-            aspects = {a.name: aspect_finding(a, logits[a.name][row]) for a in space.aspects}
-            yield Finding(
+        for row, (source, own) in enumerate(zip(sources, pictures, strict=True)):
+            aspects = {
+                a.name: aspect_finding(
+                    a, logits[a.name][row], temperature=calibration.temperatures.get(a.name, 1.0)
+                )
+                for a in space.aspects
+            }
+            finding = Finding(
                 source=source,
-                image=picture,
+                image=picture_strip(own),
+                views=tuple(own),
                 label_space=space,
                 aspects=aspects,
-                report=ReportFinding(self._sections(row, decoded, output, aspects)),
+                report=ReportFinding(self._sections(row, decoded, output, aspects, views=len(own))),
                 aspect_evidence={
                     name: AspectEvidence(
-                        dict(
-                            zip(self.model.config.block_names, (block[row] for block in blocks), strict=True)
-                        ),
+                        {
+                            block: of_first_views(maps[row], len(own), views)
+                            for block, maps in zip(self.model.config.block_names, blocks, strict=True)
+                        },
                         self._bias(name),
                     )
                     for name, blocks in evidence.items()
                 },
                 model=self.name,
+                unusualness=unusual[row],
             )
+            yield finding, output.features.of_study(row)
+
+    def _unusual(
+        self, reference: FeatureReference | None, features: ImageFeatures, sources: Sequence[str]
+    ) -> list[Unusualness | None]:
+        """How unusual every study of a batch is, from its C(I); says which ones are too much so."""
+        if reference is None:
+            return [None] * len(sources)
+        distances = reference.distance(features.pooled().cpu().double().numpy())
+        found: list[Unusualness | None] = []
+        for source, distance, score in zip(sources, distances, reference.score(distances), strict=True):
+            unusual = Unusualness(float(score), float(distance), bool(score >= reference.threshold))
+            if unusual.beyond_threshold:
+                _log.warning(
+                    "%s: out of distribution, %s; look at the image before you trust its finding",
+                    source,
+                    unusual,
+                )
+            found.append(unusual)
+        return found
 
     def _bias(self, aspect: str) -> npt.NDArray[np.float32]:
         assert self.model.heads is not None
         return self.model.heads[aspect].bias.detach().float().cpu().numpy()
 
     def _sections(
-        self, row: int, decoded: Decoded | None, output: MDNetOutput, aspects: dict[str, AspectFinding]
+        self,
+        row: int,
+        decoded: Decoded | None,
+        output: MDNetOutput,
+        aspects: dict[str, AspectFinding],
+        *,
+        views: int,
     ) -> dict[str, SectionFinding]:
-        """The written sections of one study of a batch."""
+        """The written sections of one study of a batch, with maps of those views that it has."""
         if decoded is None:
             return {}
         tokenizer, config = self.model.tokenizer, self.model.config
@@ -170,14 +273,16 @@ class Predictor:
         for column, name in enumerate(config.sections):
             ids = decoded.tokens[row, column]
             count = int(((ids != config.pad_id) & (ids != config.end_id)).sum())
-            attention = decoded.attention[row, column, :count].double().numpy()  # (words, P)
+            maps = decoded.attention[row, column, :count].double().numpy().reshape(count, *grid)
+            maps = of_first_views(maps, views, self.model.views)
+            attention = maps.reshape(count, math.prod(maps.shape[1:]))  # (words, positions)
             attention = attention / attention.sum(axis=1, keepdims=True)  # exactly 1 in float64
             aspect = config.section_aspects[name]
             sections[name] = SectionFinding(
                 name=name,
                 text=tokenizer.decode(ids[:count].tolist()),
                 words=tokenizer.words(ids[:count].tolist()),
-                attention=attention.reshape(count, *grid),
+                attention=attention.reshape(maps.shape),
                 sharpness=sharpness(attention),
                 log_probabilities=decoded.log_probabilities[row, column, :count].double().numpy(),
                 aspect=aspect,
@@ -186,14 +291,43 @@ class Predictor:
         return sections
 
 
-def aspect_finding(aspect: Aspect, logits: Tensor) -> AspectFinding:
-    """The finding of one aspect from its logits (classes,)."""
+def images_of(study: StudyLike, views: int) -> tuple[ImageLike, ...]:
+    """The images of a study that a model of so many views looks at.
+
+    Raises:
+        ConfigurationError: A list of no image, or of more than `views`; of a `Study` the first are taken.
+    """
+    if isinstance(study, Study):
+        return study.images[:views]
+    if isinstance(study, str) or not isinstance(study, Sequence):
+        return (study,)
+    if not 1 <= len(study) <= views:
+        raise ConfigurationError(
+            f"a study of {len(study)} images: the model looks at {views} a study; give 1 to {views}"
+        )
+    return tuple(study)
+
+
+def source_of(images: ImageLike | Sequence[ImageLike], number: int) -> str:
+    """What a finding calls a study: its image's path (all of them, joined by " + "), else its number."""
+    several = (images,) if isinstance(images, str) or not isinstance(images, Sequence) else images
+    paths = [str(image) for image in several if isinstance(image, (str, Path))]
+    return " + ".join(paths) or f"image {number}"
+
+
+def of_first_views(maps: npt.NDArray[FloatType], count: int, views: int) -> npt.NDArray[FloatType]:
+    """What lies over the first `count` views of maps (..., rows, columns) over all `views`."""
+    return maps[..., : maps.shape[-1] // views * count]
+
+
+def aspect_finding(aspect: Aspect, logits: Tensor, *, temperature: float = 1.0) -> AspectFinding:
+    """The finding of one aspect from its logits (classes,); the temperature changes no label."""
     if aspect.multi_label:
-        probabilities = logits.sigmoid()
-        labels = tuple(name for name, p in zip(aspect.classes, probabilities, strict=True) if p >= 0.5)
+        probabilities = (logits / temperature).sigmoid()
+        labels = tuple(name for name, z in zip(aspect.classes, logits, strict=True) if z >= 0)
     else:
-        probabilities = logits.softmax(dim=0)
-        labels = (aspect.classes[int(probabilities.argmax())],)
+        probabilities = (logits / temperature).softmax(dim=0)
+        labels = (aspect.classes[int(logits.argmax())],)
     return AspectFinding(
         aspect,
         labels,

@@ -13,28 +13,40 @@ from numpy.typing import NDArray
 
 from mdnet.metrics.corpus import Corpus, expand_rows
 
-__all__ = ["bleu", "constant_bleu"]
+__all__ = ["bleu", "bleu_counts", "bleu_of_counts", "constant_bleu"]
 
 _ORDERS = 4
 _TINY, _SMALL = 1e-15, 1e-9  # keep quotients defined where nothing matches or a text is empty
 
 
 def bleu(corpus: Corpus) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Score a corpus and each of its studies.
+    """BLEU-1..4 of the corpus, (4,), and of every study, (studies, 4)."""
+    counts = bleu_counts(corpus)
+    return bleu_of_counts(counts.sum(axis=0, keepdims=True))[0], bleu_of_counts(counts)
 
-    BLEU-n = exp(min(0, 1 - r / c)) (p_1 ... p_n)^(1/n), p_k the share of the hypothesis's k-grams that
-    are matched, each at most as often as in the reference that has it most often. The corpus score sums
-    matches and lengths before it divides; it is not the mean of the studies' scores.
+
+def bleu_counts(corpus: Corpus) -> NDArray[np.int64]:
+    """Count what BLEU is made of, study by study.
 
     Returns:
-        BLEU-1..4 of the corpus, (4,), and of every study, (studies, 4).
+        (studies, 10): for n = 1..4 the hypothesis's n-grams that are matched, each at most as often as in
+        the reference that has it most often; for n = 1..4 its n-grams; its words c; those r of the
+        closest reference. The counts of a corpus are the sums of its studies'.
     """
     lengths = corpus.lengths[corpus.hypotheses]
     matched = np.stack([_matched(corpus, order) for order in range(1, _ORDERS + 1)], axis=1)
     possible = np.maximum(lengths[:, None] - np.arange(_ORDERS), 0)
     closest = _closest_reference_length(corpus, lengths)
-    total = _score(matched.sum(0)[None], possible.sum(0)[None], lengths.sum()[None], closest.sum()[None])
-    return total[0], _score(matched, possible, lengths, closest)
+    return np.concatenate([matched, possible, lengths[:, None], closest[:, None]], axis=1)
+
+
+def bleu_of_counts(counts: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
+    """BLEU-1..4 from `bleu_counts`: (rows, 10) -> (rows, 4).
+
+    BLEU-n = exp(min(0, 1 - r / c)) (p_1 ... p_n)^(1/n), p_k the share of the hypothesis's k-grams that
+    are matched. The score of a corpus is that of the summed counts, not the mean of the studies' scores.
+    """
+    return _score(counts[:, :_ORDERS], counts[:, _ORDERS : 2 * _ORDERS], counts[:, -2], counts[:, -1])
 
 
 def constant_bleu(corpus: Corpus, sentences: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -95,10 +107,10 @@ def _closest_reference_length(corpus: Corpus, lengths: NDArray[np.int64]) -> NDA
 
 
 def _score(
-    matched: NDArray[np.int64],
-    possible: NDArray[np.int64],
-    length: NDArray[np.int64],
-    reference_length: NDArray[np.int64],
+    matched: NDArray[np.int64] | NDArray[np.float64],
+    possible: NDArray[np.int64] | NDArray[np.float64],
+    length: NDArray[np.int64] | NDArray[np.float64],
+    reference_length: NDArray[np.int64] | NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """BLEU-1..4 from counts: (rows, 4), (rows, 4), (rows,), (rows,) -> (rows, 4)."""
     precision = (matched + _TINY) / (possible + _SMALL)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mdnet.errors import ConfigurationError, DataError
 
-__all__ = ["Interval", "confidence_interval"]
+__all__ = ["Interval", "confidence_interval", "group_sums", "resampled_sums"]
 
 _DRAWS_AT_ONCE = 1 << 22
 
@@ -62,27 +62,68 @@ def confidence_interval(
         raise ConfigurationError(
             f"level {level} with {samples} samples: the level lies between 0 and 1, samples are 1 or more"
         )
-    if groups is None:
-        sums: NDArray[np.float64] = numbers
-        counts: NDArray[np.float64] = np.ones(len(numbers))
-    else:
-        if len(groups) != len(numbers):
-            raise DataError("groups", f"{len(groups)} for {len(numbers)} values", "give one a study")
-        number_of: dict[Hashable, int] = {}
-        group = np.array([number_of.setdefault(name, len(number_of)) for name in groups], np.int64)
-        sums = np.bincount(group, numbers).astype(np.float64)
-        counts = np.bincount(group).astype(np.float64)
     mean = float(numbers.mean())
-    if len(sums) == 1:
+    statistics = np.stack([numbers, np.ones(len(numbers))], axis=1)
+    resampled = resampled_sums(statistics, groups=groups, samples=samples, seed=seed)
+    if resampled is None:
         return Interval(mean, None, None)
+    means = resampled[:, 0] / resampled[:, 1]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high))
 
+
+def resampled_sums(
+    statistics: NDArray[np.float64],
+    *,
+    groups: Sequence[Hashable] | None = None,
+    samples: int = 1000,
+    seed: int = 0,
+) -> NDArray[np.float64] | None:
+    """Sum additive statistics over studies, in many resamples of the groups.
+
+    A metric that is a function of sums (a mean, corpus BLEU from its counts, F1 from a confusion
+    matrix) is bounded by that function of every row, without going over the studies again.
+
+    Args:
+        statistics: (N, F), a row a study.
+        groups: As in `confidence_interval`.
+        samples: How many times to resample.
+        seed: The same seed draws the same groups, whatever the statistics.
+
+    Returns:
+        (samples, F); None where there is a single group, which bounds nothing.
+
+    Raises:
+        DataError: Not one group a study.
+    """
+    sums = group_sums(statistics, groups)
+    if len(sums) == 1:
+        return None
     generator = np.random.default_rng(seed)
     chances = np.full(len(sums), 1 / len(sums))
-    means = np.empty(samples)
+    resampled = np.empty((samples, statistics.shape[1]))
     step = max(_DRAWS_AT_ONCE // len(sums), 1)
     for start in range(0, samples, step):
         block = slice(start, min(start + step, samples))
         draws = generator.multinomial(len(sums), chances, size=block.stop - block.start)
-        means[block] = (draws @ sums) / (draws @ counts)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high))
+        resampled[block] = draws @ sums
+    return resampled
+
+
+def group_sums(
+    statistics: NDArray[np.float64], groups: Sequence[Hashable] | None = None
+) -> NDArray[np.float64]:
+    """Sum the rows of each group: (N, F) -> (groups, F), in order of first appearance.
+
+    Raises:
+        DataError: Not one group a study.
+    """
+    if groups is None:
+        return statistics
+    if len(groups) != len(statistics):
+        raise DataError("groups", f"{len(groups)} for {len(statistics)} values", "give one a study")
+    number_of: dict[Hashable, int] = {}
+    group = np.array([number_of.setdefault(name, len(number_of)) for name in groups], np.int64)
+    sums = np.zeros((len(number_of), statistics.shape[1]))
+    np.add.at(sums, group, statistics)
+    return sums

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mdnet.errors import DataError
 
-__all__ = ["Corpus", "NgramCounts", "Overlap", "expand_rows"]
+__all__ = ["Corpus", "NgramCounts", "Overlap", "check_texts", "expand_rows"]
 
 Integers = NDArray[np.int64]
 
@@ -109,7 +109,7 @@ class Corpus:
         Raises:
             DataError: There is no study, the lengths differ, or a study has no reference.
         """
-        _check(hypotheses, references)
+        check_texts(hypotheses, references)
         sentences: dict[str, int] = {}
         hypothesis_ids = [sentences.setdefault(text, len(sentences)) for text in hypotheses]
         reference_ids = [sentences.setdefault(text, len(sentences)) for texts in references for text in texts]
@@ -199,7 +199,7 @@ class Corpus:
         )
 
 
-def _check(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+def check_texts(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
     """Refuse texts that cannot be scored, in words."""
     if isinstance(hypotheses, str) or isinstance(references, str):
         raise DataError(

@@ -16,15 +16,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from mdnet.data.study import MISSING
 from mdnet.errors import DataError
+from mdnet.metrics.calibration import calibration_error
 
 __all__ = [
-    "calibration_error",
     "classification_metrics",
     "majority_baseline",
     "multi_label_metrics",
 ]
-
-_CALIBRATION_BINS = 15
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -163,22 +161,6 @@ def majority_baseline(train_targets: ArrayLike, targets: ArrayLike) -> dict[str,
     )
     kept = ("studies", "accuracy", "balanced_accuracy", "macro_f1")
     return {"class": majority, **{name: metrics[name] for name in kept}}
-
-
-def calibration_error(confidence: ArrayLike, correct: ArrayLike) -> float | None:
-    """Expected calibration error: |accuracy - confidence| of 15 equal bins, weighted by their studies.
-
-    Args:
-        confidence: Probability of the predicted class, (N,) in [0, 1].
-        correct: Whether the prediction was right, (N,).
-    """
-    sure, right = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    if not len(sure):
-        return None
-    # A bin is open below and closed above, as published.
-    bins = np.clip(np.ceil(sure * _CALIBRATION_BINS).astype(np.int64) - 1, 0, _CALIBRATION_BINS - 1)
-    gap = np.bincount(bins, right - sure, _CALIBRATION_BINS)
-    return float(np.abs(gap).sum() / len(sure))
 
 
 def _class_metrics(truth: NDArray[np.bool_], predicted: NDArray[np.bool_], score: Floats) -> dict[str, Any]:

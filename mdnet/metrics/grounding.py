@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mdnet.errors import DataError
 
-__all__ = ["best_iou", "chance", "energy_in_mask", "pointing_game", "pointing_hit"]
+__all__ = ["best_iou", "cell_weights", "chance", "energy_in_mask", "pointing_game", "pointing_hit"]
 
 Floats = NDArray[np.float64]
 
@@ -131,12 +131,12 @@ def _checked(maps: ArrayLike, masks: ArrayLike) -> tuple[Floats, NDArray[np.bool
 
 def _coverage(inside: NDArray[np.bool_], grid: tuple[int, ...]) -> Floats:
     """Share of every map cell's rectangle that the mask covers: (N, H, W) -> (N, h, w)."""
-    rows, columns = (_cell_weights(*sizes) for sizes in zip(grid, inside.shape[1:], strict=True))
+    rows, columns = (cell_weights(*sizes) for sizes in zip(grid, inside.shape[1:], strict=True))
     covered: Floats = rows @ inside @ columns.T
     return covered
 
 
-def _cell_weights(cells: int, pixels: int) -> Floats:
+def cell_weights(cells: int, pixels: int) -> Floats:
     """Share of each cell that each pixel takes along one axis, (cells, pixels); rows sum to 1."""
     scale = pixels / cells
     start = np.arange(cells)[:, None] * scale

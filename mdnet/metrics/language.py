@@ -1,8 +1,9 @@
 """Text metrics of generated reports: BLEU, METEOR, ROUGE-L, CIDEr.
 
-BLEU, ROUGE-L and CIDEr are those of pycocoevalcap on the same tokens. METEOR is not: it is nltk's, by
-default without WordNet, and not comparable with the Java METEOR of published tables. On 945 real bladder
-studies, first reference against the other four, it gives 0.711 and Java 0.392 (`mdnet.metrics.meteor`).
+BLEU, ROUGE-L and CIDEr are those of pycocoevalcap on the same tokens. METEOR by default is not: it is
+nltk's, without WordNet, and not comparable with the Java METEOR of published tables. On 945 real bladder
+studies, first reference against the other four, it gives 0.711 and Java 0.392 (`mdnet.metrics.meteor`). Each
+of the three METEORs has a key of its own, so that no table mixes them.
 
 Read any of them against `constant_report`: where reports resemble each other, one report for every study
 scores almost as high as a model.
@@ -11,6 +12,8 @@ scores almost as high as a model.
 |---|---|
 | `bleu_1` ... `bleu_4` | corpus BLEU, closest reference length |
 | `meteor` | nltk's METEOR, words and stems; not the Java METEOR of published tables |
+| `meteor_wordnet` | the same with WordNet's synonyms, in place of `meteor` where asked for |
+| `meteor_java` | METEOR 1.5 of published tables, in place of `meteor` where asked for; needs Java |
 | `rouge_l` | ROUGE-L, beta 1.2 |
 | `cider` | what pycocoevalcap and papers call CIDEr: CIDEr-D, idf from the references given |
 | `cider_d` | the same number under the name of its inventors |
@@ -22,16 +25,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mdnet.errors import ConfigurationError
-from mdnet.metrics.bleu import bleu, constant_bleu
+from mdnet.metrics.bleu import bleu_counts, bleu_of_counts, constant_bleu
 from mdnet.metrics.cider import cider
 from mdnet.metrics.corpus import Corpus
 from mdnet.metrics.diversity import diversity
-from mdnet.metrics.meteor import meteor, wordnet_synonyms
+from mdnet.metrics.meteor import meteor as nltk_meteor
+from mdnet.metrics.meteor import wordnet_synonyms
+from mdnet.metrics.meteor_java import meteor_java
 from mdnet.metrics.ptb_tokenization import tokenize
 from mdnet.metrics.rouge import rouge_l
 
@@ -39,18 +45,23 @@ __all__ = ["LanguageScores", "constant_report", "diversity", "language_metrics",
 
 Scores = NDArray[np.float64]
 
+Meteor = Literal["nltk", "wordnet", "java"]
+
 _BLEU_NAMES = ("bleu_1", "bleu_2", "bleu_3", "bleu_4")
+_METEOR_NAMES: dict[Meteor, str] = {"nltk": "meteor", "wordnet": "meteor_wordnet", "java": "meteor_java"}
 
 
 @dataclass(frozen=True)
 class LanguageScores:
     """Every text metric, of the corpus and of every study.
 
-    The corpus value of BLEU comes from summed counts; of the other metrics it is the studies' mean.
+    The corpus value of BLEU and of Java's METEOR comes from summed counts; of the other metrics it is the
+    studies' mean.
     """
 
     corpus: dict[str, float]
     studies: dict[str, Scores]  # (studies,) each, in the order given
+    bleu_counts: NDArray[np.int64]  # (studies, 10), `mdnet.metrics.bleu.bleu_counts`
 
 
 def language_metrics(
@@ -58,13 +69,13 @@ def language_metrics(
     references: Sequence[Sequence[str]],
     *,
     tokenized: bool = False,
-    wordnet: bool = False,
+    meteor: Meteor | None = "nltk",
 ) -> dict[str, float]:
     """Score reports against references: the corpus values of `language_scores`.
 
-    "meteor" is not comparable with the Java METEOR of published tables.
+    "meteor" is not comparable with the Java METEOR of published tables, "meteor_java".
     """
-    return language_scores(hypotheses, references, tokenized=tokenized, wordnet=wordnet).corpus
+    return language_scores(hypotheses, references, tokenized=tokenized, meteor=meteor).corpus
 
 
 def language_scores(
@@ -72,7 +83,7 @@ def language_scores(
     references: Sequence[Sequence[str]],
     *,
     tokenized: bool = False,
-    wordnet: bool = False,
+    meteor: Meteor | None = "nltk",
 ) -> LanguageScores:
     """Score reports against references.
 
@@ -81,34 +92,43 @@ def language_scores(
         references: One or more reports a study. None is cut.
         tokenized: The texts are tokens with spaces between them; by default they are tokenised much
             as pycocoevalcap does, punctuation removed (`mdnet.metrics.ptb_tokenization`).
-        wordnet: METEOR also matches the synonyms of WordNet, whose data nltk must find.
+        meteor: Which METEOR, each under its own key: "nltk", "wordnet" (nltk must find its data), "java"
+            (needs pycocoevalcap and a Java runtime), or None.
 
     Returns:
-        The keys in the table at the head of this module, of the corpus and by study. "meteor" is not
-        comparable with the Java METEOR of published tables.
+        The keys in the table at the head of this module, of the corpus and by study.
 
     Raises:
         DataError: There is no study, the lengths differ, or a study has no reference.
-        ConfigurationError: WordNet was asked for and is not there.
+        ConfigurationError: The METEOR is unknown, or what it needs is not there.
+        MissingExtraError: Java's METEOR was asked for without pycocoevalcap.
     """
+    if meteor is not None and meteor not in _METEOR_NAMES:
+        raise ConfigurationError(
+            f"meteor {meteor!r} is unknown: choose one of {', '.join(_METEOR_NAMES)}, or None"
+        )
     corpus = Corpus.from_texts(hypotheses, references, tokenize=str.split if tokenized else tokenize)
     values: dict[str, float] = {}
     studies: dict[str, Scores] = {}
-    bleus, bleus_by_study = bleu(corpus)
+    counts = bleu_counts(corpus)
+    bleus, bleus_by_study = bleu_of_counts(counts.sum(axis=0, keepdims=True)), bleu_of_counts(counts)
     for order, name in enumerate(_BLEU_NAMES):
-        values[name] = float(bleus[order])
+        values[name] = float(bleus[0, order])
         studies[name] = bleus_by_study[:, order]
-    studies["meteor"] = meteor(corpus, synonyms=wordnet_synonyms() if wordnet else None)
+    if meteor == "java":
+        values["meteor_java"], studies["meteor_java"] = meteor_java(corpus)
+    elif meteor is not None:
+        synonyms = wordnet_synonyms() if meteor == "wordnet" else None
+        studies[_METEOR_NAMES[meteor]] = nltk_meteor(corpus, synonyms=synonyms)
     studies["rouge_l"] = rouge_l(corpus)
     studies["cider"], studies["cider_plain"] = cider(corpus)
     studies["cider_d"] = studies["cider"]
-    for name in ("meteor", "rouge_l", "cider", "cider_d", "cider_plain"):
-        values[name] = float(studies[name].mean())
-    return LanguageScores(values, studies)
+    values |= {name: float(scores.mean()) for name, scores in studies.items() if name not in values}
+    return LanguageScores(values, studies, counts)
 
 
 _MEAN_SCORES: dict[str, Callable[[Corpus], Scores]] = {
-    "meteor": meteor,
+    "meteor": nltk_meteor,
     "rouge_l": rouge_l,
     "cider": lambda corpus: cider(corpus)[0],
 }

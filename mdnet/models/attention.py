@@ -2,6 +2,7 @@
 
 Formula 5 of docs/method.md, `c = (w^c)^T C(I)`, `z_t = a_t C(I)^T`. All three share one contract:
 `prepare` once a study, then `forward` once a word gives weights over the P positions that sum to 1.
+Positions of a view that is not there get exactly 0.
 
 References:
     1. Zhang et al., "MDNet", CVPR 2017, arXiv 1707.02485, section 3.3 (auxiliary attention
@@ -30,6 +31,7 @@ __all__ = [
     "Prepared",
     "SharpenedAttention",
     "build_attention",
+    "softmax_there",
 ]
 
 
@@ -39,10 +41,12 @@ class Prepared(NamedTuple):
     Attributes:
         evidence: (B, S, P) evidence c of each section's class at each position.
         projected: (B, P, A) projected features (`additive`), else None.
+        there: (B, 1, P), false where a view is missing; None where none is. `MDNet.prepare` sets it.
     """
 
     evidence: Tensor
     projected: Tensor | None = None
+    there: Tensor | None = None
 
 
 class Attention(nn.Module):
@@ -72,19 +76,20 @@ class SharpenedAttention(Attention):
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         sharpness = F.softplus(self.sharpness(hidden))  # (B, S, 1)
-        return (sharpness * prepared.evidence).softmax(dim=-1)  # (B, S, P)
+        return softmax_there(sharpness * prepared.evidence, prepared.there)  # (B, S, P)
 
 
 class LiteralAttention(Attention):
     """Formula 5 to the letter: `a_t = softmax(W_att tanh(W_h h_{t-1} + c))`, W_att of P x P.
 
-    W_h and W_att hold the number of positions, so the model takes its own image size only.
+    W_h and W_att hold the number of positions, so the model takes its own image size only. A position
+    that is not there plays no part in the tanh either.
     """
 
     def __init__(self, config: MDNetConfig) -> None:
         super().__init__()
-        self.image_size = config.image_size
-        positions = config.grid_size**2
+        self.image_size, self.views = config.image_size, config.views
+        positions = config.positions
         self.hidden = nn.Linear(config.hidden_size, positions, bias=False)  # W_h
         self.position = nn.Linear(positions, positions, bias=False)  # W_att
 
@@ -93,11 +98,15 @@ class LiteralAttention(Attention):
             raise ConfigurationError(
                 f"attention 'mdnet' has weights for {self.position.in_features} positions, not "
                 f"{evidence.shape[-1]}: give images of {self.image_size} x {self.image_size} pixels"
+                + (f", {self.views} side by side" if self.views > 1 else "")
             )
         return super().prepare(features, evidence)
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
-        return self.position(torch.tanh(self.hidden(hidden) + prepared.evidence)).softmax(dim=-1)
+        inner = torch.tanh(self.hidden(hidden) + prepared.evidence)  # (B, S, P)
+        if prepared.there is not None:
+            inner = inner * prepared.there
+        return softmax_there(self.position(inner), prepared.there)
 
 
 class AdditiveAttention(Attention):
@@ -118,15 +127,24 @@ class AdditiveAttention(Attention):
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         assert prepared.projected is not None
-        slot_weights = prepared.evidence.softmax(dim=-1)  # (B, S, P)
+        slot_weights = softmax_there(prepared.evidence, prepared.there)  # (B, S, P)
         slot = torch.bmm(slot_weights, prepared.projected)  # (B, S, A): projection is linear
         query = self.hidden(hidden)  # (B, S, A)
         at_positions = self.score(torch.tanh(prepared.projected[:, None] + query[:, :, None])).squeeze(
             -1
         )  # (B, S, P)
         at_slot = self.score(torch.tanh(slot + query))  # (B, S, 1)
-        weights = torch.cat([at_positions, at_slot], dim=-1).softmax(dim=-1)  # (B, S, P + 1)
+        scores = torch.cat([at_positions, at_slot], dim=-1)  # (B, S, P + 1)
+        there = None if prepared.there is None else F.pad(prepared.there, (0, 1), value=True)
+        weights = softmax_there(scores, there)
         return weights[..., :-1] + weights[..., -1:] * slot_weights
+
+
+def softmax_there(scores: Tensor, there: Tensor | None) -> Tensor:
+    """Softmax of (B, S, P) over the positions that are there, (B, 1, P) or all; the others get exactly 0."""
+    if there is not None:
+        scores = scores.masked_fill(~there, -torch.inf)
+    return scores.softmax(dim=-1)
 
 
 def build_attention(config: MDNetConfig) -> Attention:

@@ -21,8 +21,9 @@ class MDNetConfig(PretrainedConfig):
     """Configuration of an `MDNet`.
 
     Args:
-        image_size: Rows and columns of the input in pixels.
+        image_size: Rows and columns of the input in pixels; of one view, where there are several.
         image_channels: 3 for RGB, 1 for grayscale.
+        views: Most images of a study, all seen by the same image module (`mdnet.models.views`).
         stem_stride: Stride of the first convolution.
         widths: Channels of each stage's own group; one entry a stage. The representation C(I) has
             their sum.
@@ -51,6 +52,7 @@ class MDNetConfig(PretrainedConfig):
 
     image_size: int = 128
     image_channels: int = 3
+    views: int = 1
     stem_stride: int = 2
     widths: list[int] | tuple[int, ...] = (24, 48, 96)
     depths: list[int] | tuple[int, ...] = (1, 2, 2)
@@ -100,12 +102,23 @@ class MDNetConfig(PretrainedConfig):
         return [f"block{index + 1}" for index in range(len(self.widths))]
 
     @property
-    def grid_size(self) -> int:
-        """Rows and columns of the grid on which attention rests, for an input of `image_size`."""
-        cells = _strided(self.image_size, self.stem_stride)
+    def block_sizes(self) -> list[int]:
+        """Rows and columns of each block, for an input of `image_size`."""
+        cells, sizes = _strided(self.image_size, self.stem_stride), []
         for stride in self.strides:
             cells = _strided(cells, stride)
-        return cells
+            sizes.append(cells)
+        return sizes
+
+    @property
+    def grid_size(self) -> int:
+        """Rows and columns of one view's part of the grid on which attention rests, at `image_size`."""
+        return self.block_sizes[-1]
+
+    @property
+    def positions(self) -> int:
+        """Positions P of the grid of all views, for an input of `image_size`."""
+        return self.grid_size**2 * self.views
 
     def _check(self, space: LabelSpace) -> None:
         stages = len(self.widths)
@@ -113,8 +126,11 @@ class MDNetConfig(PretrainedConfig):
             raise ConfigurationError(
                 f"widths {self.widths}, depths {self.depths}, strides {self.strides}: give an entry a stage"
             )
-        if min(*self.widths, *self.depths, *self.strides, self.stem_stride, self.image_size) < 1:
-            raise ConfigurationError("widths, depths, strides, stem_stride and image_size must be at least 1")
+        smallest = min(*self.widths, *self.depths, *self.strides, self.stem_stride, self.image_size)
+        if min(smallest, self.views) < 1:
+            raise ConfigurationError(
+                "widths, depths, strides, stem_stride, image_size and views must be at least 1"
+            )
         if self.strides[0] != 1:
             raise ConfigurationError(f"strides {self.strides} must begin with 1; use stem_stride")
         if self.block not in BLOCK_NAMES:

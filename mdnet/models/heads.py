@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mdnet.data.study import Aspect, LabelSpace
 from mdnet.models.image_module import ImageFeatures
 
-__all__ = ["DecoupledHead", "Heads"]
+__all__ = ["DecoupledHead", "Heads", "block_evidence"]
 
 
 class DecoupledHead(nn.Module):
@@ -39,17 +39,6 @@ class DecoupledHead(nn.Module):
     def block_weights(self) -> tuple[Tensor, ...]:
         """w_m of every block: (classes, D_m)."""
         return self.weight.split(self.widths, dim=1)
-
-    def evidence(self, features: ImageFeatures) -> list[Tensor]:
-        """Evidence maps block by block at native resolution: (B, classes, H_m, W_m).
-
-        Summed over positions and blocks, plus the bias, they give the logits.
-        """
-        maps = []
-        for block, weight in zip(features.blocks, self.block_weights(), strict=True):
-            cells = block.shape[-2] * block.shape[-1]
-            maps.append(torch.einsum("bdhw,kd->bkhw", block, weight / cells))
-        return maps
 
 
 class Heads(nn.Module):
@@ -78,6 +67,17 @@ class Heads(nn.Module):
         shares = {name: self[name](means) for name in self.space.names}
         logits = {name: share.sum(dim=1) + self[name].bias for name, share in shares.items()}
         return logits, shares
+
+    def evidence(self, features: ImageFeatures) -> dict[str, list[Tensor]]:
+        """Aspect name to evidence maps, block by block at native resolution: (B, classes, H_m, W_m).
+
+        Summed over positions and blocks, plus the bias, they give the logits. The classes of all
+        aspects share one product a block.
+        """
+        heads = [self[name] for name in self.space.names]
+        stacked = block_evidence(features, torch.cat([head.weight for head in heads]))
+        split = [maps.split([len(head.bias) for head in heads], dim=1) for maps in stacked]
+        return {name: [maps[index] for maps in split] for index, name in enumerate(self.space.names)}
 
     def class_weights(self, aspect: Aspect, classes: Tensor) -> Tensor:
         """The w^c of formula 5 as published; see `contrast_weights` for the arguments and the result."""
@@ -119,3 +119,19 @@ class Heads(nn.Module):
         """The class in use: (B,) argmax, or (B, classes) at a probability of 0.5 (multi-label)."""
         scores = logits[aspect.name]
         return (scores >= 0).to(scores.dtype) if aspect.multi_label else scores.argmax(dim=1)
+
+
+def block_evidence(features: ImageFeatures, weights: Tensor) -> list[Tensor]:
+    """What each position of each block adds to logits: (B, K, H_m, W_m), summed up `mean_ij(w_m . y_m)`.
+
+    Args:
+        features: C(I), block by block.
+        weights: (K, D) class weights, or any combination of them such as the contrast of two.
+    """
+    maps = []
+    parts = weights.split([block.shape[1] for block in features.blocks], dim=1)
+    for block, part in zip(features.blocks, parts, strict=True):
+        cells = block.shape[2] * block.shape[3]
+        # A matrix product, not a 1x1 convolution: cuDNN would round it to TF32, and the sum with it.
+        maps.append((part / cells @ block.flatten(2)).unflatten(2, block.shape[2:]))
+    return maps

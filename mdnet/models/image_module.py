@@ -13,7 +13,7 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mdnet.models.configuration import MDNetConfig
 
-__all__ = ["ImageFeatures", "ImageModule", "ResidualFunction"]
+__all__ = ["ImageFeatures", "ImageModule", "ResidualFunction", "stack_studies"]
 
 
 class ResidualFunction(nn.Module):
@@ -77,16 +77,51 @@ class ImageFeatures:
     """C(I), block by block.
 
     Attributes:
-        blocks: M tensors (B, D_m, H_m, W_m), each ReLU(BN(block)) at the block's own resolution.
+        blocks: M tensors (B, D_m, H_m, W_m), each ReLU(BN(block)) at the block's own resolution. Several
+            views stand side by side (`mdnet.models.views`).
         grid: (B, P, D) all blocks pooled to the coarsest grid and concatenated; P = rows x columns.
         rows: Rows of that grid.
-        columns: Columns of that grid.
+        columns: Columns of that grid, those of all views together.
+        views: How many views they are of.
+        present: (B, views), true for a view that is there; None where all are.
     """
 
     blocks: tuple[Tensor, ...]
     grid: Tensor
     rows: int
     columns: int
+    views: int = 1
+    present: Tensor | None = None
+
+    @property
+    def there(self) -> Tensor | None:
+        """(B, P), true for a position of a view that is there; None where all are."""
+        if self.present is None:
+            return None
+        return self.present.repeat_interleave(self.columns // self.views, dim=1).repeat(1, self.rows)
+
+    def pooled(self) -> Tensor:
+        """C(I), the mean over the positions that are there: (B, D)."""
+        mean = self.grid.mean(dim=1)
+        return mean if self.present is None else mean / self.present.to(mean).mean(dim=1, keepdim=True)
+
+    def of_study(self, row: int) -> ImageFeatures:
+        """The grid of one study of the batch, as a batch of one; without the blocks."""
+        present = None if self.present is None else self.present[row : row + 1]
+        return replace(self, blocks=(), grid=self.grid[row : row + 1], present=present)
+
+
+def stack_studies(studies: Sequence[ImageFeatures]) -> ImageFeatures:
+    """The grids of several studies as one batch: the inverse of `ImageFeatures.of_study`."""
+    present = None
+    if any(each.present is not None for each in studies):
+        present = torch.cat(
+            [
+                each.grid.new_ones(1, each.views, dtype=torch.bool) if each.present is None else each.present
+                for each in studies
+            ]
+        )
+    return replace(studies[0], grid=torch.cat([each.grid for each in studies]), present=present)
 
 
 class ImageModule(nn.Module):

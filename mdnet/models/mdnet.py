@@ -6,6 +6,7 @@ CVPR 2017, arXiv 1707.02485. `mdnet/models/reference.py` is the same method in o
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,12 +27,14 @@ from mdnet.data.text import ReportTokenizer
 from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.files import writing_tensors
 from mdnet.models.attention import Prepared
+from mdnet.models.calibration import Calibration
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.heads import DecoupledHead, Heads
 from mdnet.models.image_module import ImageFeatures, ImageModule
 from mdnet.models.objective import classification_loss, language_loss, scale_gradients
 from mdnet.models.outputs import MDNetOutput
 from mdnet.models.report_lstm import ReportLSTM
+from mdnet.models.views import encode_views
 from mdnet.models.weights import resolve_weights, verify_weights
 
 __all__ = ["MDNet"]
@@ -41,11 +44,13 @@ class MDNet(PreTrainedModel):
     """Diagnosis, report and maps from an image.
 
     Attributes:
+        views: How many images of a study a call takes, side by side.
         image: The image module D.
         heads: The classification module M; None where the label space is empty.
         report: The language module L; None where there are no sections.
         tokenizer: Vocabulary, saved and loaded with the weights.
         preprocessing: How an image becomes `pixel_values`, saved and loaded with the weights.
+        calibration: How far its probabilities can be believed, likewise; None until it is fitted.
     """
 
     config_class = MDNetConfig
@@ -63,6 +68,8 @@ class MDNet(PreTrainedModel):
         super().__init__(config)
         self.tokenizer = tokenizer
         self.preprocessing = preprocessing
+        self.calibration: Calibration | None = None
+        self.views = config.views
         self.image = ImageModule(config)
         self.heads = Heads(config.space, config.widths) if config.space.aspects else None
         self.report = ReportLSTM(config) if config.sections else None
@@ -86,9 +93,26 @@ class MDNet(PreTrainedModel):
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
 
-    def encode(self, pixel_values: Tensor) -> ImageFeatures:
-        """C(I) of normalised images (B, channels, H, W), computed once a study."""
-        return self.image(pixel_values)
+    def with_views(self, views: int) -> MDNet:
+        """The same network, its parts shared, for studies that all have so many views.
+
+        It says of them what this model says of studies that lack the others. Attention `mdnet` alone
+        cannot: its weights are of all V views' positions.
+        """
+        twin = copy.copy(self)
+        twin.views = views
+        return twin
+
+    def encode(self, pixel_values: Tensor, present: Tensor | None = None) -> ImageFeatures:
+        """C(I) of normalised images (B, channels, H, V W), computed once a study.
+
+        Args:
+            pixel_values: Of several views (`config.views`), a study's images side by side.
+            present: (B, V), true for a view that is there; None: all are.
+        """
+        if self.views == 1 and present is None:
+            return self.image(pixel_values)
+        return encode_views(self.image, pixel_values, self.views, present=present)
 
     def forward(
         self,
@@ -96,22 +120,24 @@ class MDNet(PreTrainedModel):
         labels: Mapping[str, Tensor] | None = None,
         tokens: Tensor | None = None,
         *,
+        present: Tensor | None = None,
         beta: float = 0.5,
         eta: float = 1.0,
     ) -> MDNetOutput:
         """Logits, teacher-forced report and, where there is a truth, the losses.
 
         Args:
-            pixel_values: (B, channels, H, W), normalised as `preprocessing` says.
+            pixel_values: (B, channels, H, V W), normalised as `preprocessing` says; see `encode`.
             labels: Aspect name to (B,) class index or, multi-label, (B, classes) of 0 and 1;
                 -100 where missing. They also choose the class whose evidence guides the words; the
                 predicted one stands in for a missing label.
             tokens: (B, S, T) target words of every section, the end token last, then padding. A
                 section that is all padding costs nothing.
+            present: (B, V), true for a view that is there; None: all are.
             beta: Weight of the language in the image module's gradient, in 0..1 (formula 6).
             eta: Scale of the language's gradient there.
         """
-        features = self.encode(pixel_values)
+        features = self.encode(pixel_values, present)
         if self.heads is None:
             beta = 1.0
         elif self.report is None or tokens is None:
@@ -161,34 +187,35 @@ class MDNet(PreTrainedModel):
     def prepare(self, features: ImageFeatures, guides: Mapping[str, Tensor]) -> Prepared:
         """What the attention keeps of the studies: evidence c (B, S, P) of each section's class."""
         assert self.report is not None
+        weights = self.guiding_weights(features, guides)
+        evidence = torch.bmm(weights, features.grid.transpose(1, 2))  # c = (w^c)^T C(I), (B, S, P)
+        prepared = self.report.attention.prepare(features.grid, evidence)
+        there = features.there
+        return prepared if there is None else prepared._replace(there=there[:, None])
+
+    def guiding_weights(self, features: ImageFeatures, guides: Mapping[str, Tensor]) -> Tensor:
+        """The w^c of formula 5 of every section, (B, S, D); zero where no aspect guides it."""
         studies, _, channels = features.grid.shape
         if self.heads is None or not guides:
-            weights = features.grid.new_zeros(studies, len(self.config.sections), channels)
-        else:
-            literal = self.config.attention == "mdnet"  # formula 5 to the letter has no reference class
-            weights_of = self.heads.class_weights if literal else self.heads.contrast_weights
-            chosen = {a.name: weights_of(a, guides[a.name]) for a in self.config.space.aspects}
-            unguided = torch.zeros_like(features.grid[:, 0])
-            guiding = (self.config.section_aspects[section] for section in self.config.sections)
-            weights = torch.stack(
-                [unguided if aspect is None else chosen[aspect] for aspect in guiding], dim=1
-            )  # (B, S, D)
-        evidence = torch.bmm(weights, features.grid.transpose(1, 2))  # c = (w^c)^T C(I), (B, S, P)
-        return self.report.attention.prepare(features.grid, evidence)
+            return features.grid.new_zeros(studies, len(self.config.sections), channels)
+        literal = self.config.attention == "mdnet"  # formula 5 to the letter has no reference class
+        weights_of = self.heads.class_weights if literal else self.heads.contrast_weights
+        chosen = {a.name: weights_of(a, guides[a.name]) for a in self.config.space.aspects}
+        unguided = torch.zeros_like(features.grid[:, 0])
+        guiding = (self.config.section_aspects[section] for section in self.config.sections)
+        return torch.stack([unguided if aspect is None else chosen[aspect] for aspect in guiding], dim=1)
 
     def evidence(self, features: ImageFeatures) -> dict[str, list[Tensor]]:
         """Every aspect's evidence maps, block by block at native resolution: (B, classes, H_m, W_m).
 
         Summed over blocks and positions, plus the bias, they give the logits (formula 3).
         """
-        if self.heads is None:
-            return {}
-        return {name: self.heads[name].evidence(features) for name in self.config.space.names}
+        return {} if self.heads is None else self.heads.evidence(features)
 
     def save_pretrained(  # type: ignore[override]  # what the base class takes goes through kwargs
         self, save_directory: str | os.PathLike[str], **kwargs: Any
     ) -> None:
-        """Writes weights (safetensors), configuration, label space, vocabulary and preprocessing."""
+        """Writes weights (safetensors), configuration, vocabulary, preprocessing and calibration."""
         folder = Path(save_directory)
         with _quiet(), writing_tensors(folder):
             super().save_pretrained(folder, **kwargs)
@@ -196,12 +223,14 @@ class MDNet(PreTrainedModel):
             self.tokenizer.save(folder)
         if self.preprocessing is not None:
             self.preprocessing.save(folder)
+        if self.calibration is not None:
+            self.calibration.save(folder)
 
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
     ) -> MDNet:
-        """Loads a model with its vocabulary and preprocessing; nothing comes from any data set.
+        """Loads a model with its vocabulary, preprocessing and calibration; nothing comes from any data set.
 
         Args:
             pretrained_model_name_or_path: A model or run folder, a name of `mdnet.list_weights()`,
@@ -246,6 +275,8 @@ class MDNet(PreTrainedModel):
                 )
         if (folder / "preprocessor_config.json").is_file():
             model.preprocessing = Preprocessing.load(folder)
+        aspects, channels = model.config.space.names, sum(model.config.widths)
+        model.calibration = Calibration.load(folder, aspects=aspects, channels=channels)
         return model
 
 

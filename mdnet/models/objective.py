@@ -8,6 +8,7 @@ forks make this one backward pass of the plain sum.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -39,7 +40,7 @@ def scale_gradient(x: Tensor, factor: float) -> Tensor:
 def scale_gradients(features: ImageFeatures, factor: float) -> ImageFeatures:
     """One branch of the fork: the same features, their gradient scaled."""
     blocks = tuple(scale_gradient(block, factor) for block in features.blocks)
-    return ImageFeatures(blocks, scale_gradient(features.grid, factor), features.rows, features.columns)
+    return replace(features, blocks=blocks, grid=scale_gradient(features.grid, factor))
 
 
 def classification_loss(

@@ -1,8 +1,9 @@
 """The whole method of MDNet in one file, for reading beside the paper.
 
 Plain PyTorch, none of the library's helpers; one kind of block (two 3x3), one attention (the default),
-single-label aspects, no dropout. Parameters have the library's names, so `load_state_dict` takes the
-weights of an `mdnet.MDNet`; the tests hold both to the same numbers, gradients and words.
+single-label aspects, one image a study, no dropout. Parameters have the library's names, so
+`load_state_dict` takes the weights of an `mdnet.MDNet`; the tests hold both to the same numbers,
+gradients and words.
 
 References:
     [1] Zhang et al., "MDNet: A Semantically and Visually Interpretable Medical Image Diagnosis

@@ -1,8 +1,9 @@
 """Pretrained weights: what ships with the package, and how any name becomes a folder on disk.
 
 A weights folder holds `model.safetensors`, `config.json` (with the label space), `tokenizer.json`,
-`preprocessor_config.json` and, where it was published, `weights.json` (a `WeightsCard`) and a model
-card. Nothing in it is unpickled or executed.
+`preprocessor_config.json`, where it was calibrated `calibration.json` and `calibration.safetensors`, and,
+where it was published, `weights.json` (a `WeightsCard`) and a model card. Nothing in it is unpickled
+or executed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,15 @@ from mdnet.errors import WeightsError
 __all__ = ["WeightsCard", "get_weights", "list_weights", "resolve_weights", "sha256", "verify_weights"]
 
 _SHIPPED = Path(__file__).parent.parent / "weights"
-_FILES = ["config.json", "model.safetensors", "tokenizer*.json", "preprocessor_config.json", "weights.json"]
+_FILES = [
+    "config.json",
+    "model.safetensors",
+    "tokenizer*.json",
+    "preprocessor_config.json",
+    "calibration.json",
+    "calibration.safetensors",
+    "weights.json",
+]
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mdnet.report.plot_area import Marks, PlotArea
+
 __all__ = ["LossCurve", "LossLine", "loss_curve"]
 
 WIDTH, HEIGHT = 640, 240
@@ -30,11 +32,10 @@ class LossCurve:
 
     width: int
     height: int
-    left: int
-    right: int
+    area: PlotArea
     lines: tuple[LossLine, ...]
-    x_marks: tuple[tuple[float, str], ...]
-    y_marks: tuple[tuple[float, str], ...]
+    x_marks: Marks
+    y_marks: Marks
 
 
 def loss_curve(history: Sequence[Mapping[str, Any]]) -> LossCurve | None:
@@ -54,27 +55,19 @@ def loss_curve(history: Sequence[Mapping[str, Any]]) -> LossCurve | None:
     first, last, low, high = min(epochs), max(epochs), min(0.0, *losses), max(losses)
     high = high if high > low else low + 1.0
 
-    def x(epoch: float) -> float:
-        return round(LEFT + (epoch - first) / ((last - first) or 1.0) * (WIDTH - LEFT - RIGHT), 1)
-
-    def y(loss: float) -> float:
-        return round(HEIGHT - BOTTOM - (loss - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
-
+    area = PlotArea(LEFT, WIDTH - RIGHT, TOP, HEIGHT - BOTTOM, (first, last), (low, high))
     lines: list[LossLine] = []
     label_y = -math.inf
     for name, points in sorted(series.items(), key=lambda item: -item[1][-1][1]):
-        label_y = max(y(points[-1][1]) + 4, label_y + 14)
-        text = " ".join(f"{x(epoch)},{y(loss)}" for epoch, loss in points)
-        lines.append(LossLine(name.replace("_", " "), text, points[-1][1], label_y))
-    middle = (low + high) / 2
+        label_y = max(area.y(points[-1][1]) + 4, label_y + 14)
+        lines.append(LossLine(name.replace("_", " "), area.points(points), points[-1][1], label_y))
     return LossCurve(
         width=WIDTH,
         height=HEIGHT,
-        left=LEFT,
-        right=WIDTH - RIGHT,
+        area=area,
         lines=tuple(lines),
-        x_marks=tuple((x(epoch), f"{epoch:g}") for epoch in (first, last)),
-        y_marks=tuple((y(loss), f"{loss:.3g}") for loss in (low, middle, high)),
+        x_marks=area.x_marks((first, last)),
+        y_marks=area.y_marks((low, (low + high) / 2, high)),
     )
 
 

@@ -25,8 +25,8 @@ __all__ = ["image_data_uri", "render_page"]
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
-def render_page(template: str, **context: Any) -> str:
-    """The HTML of one template, with `finding.js` and `style.css` inlined and allowed by hash."""
+def render_page(template: str, *, script: str = "finding.js", **context: Any) -> str:
+    """The HTML of one template, with `maps.js`, its own script and `style.css` inlined, allowed by hash."""
     import jinja2
     from markupsafe import Markup
 
@@ -38,10 +38,10 @@ def render_page(template: str, **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    script = (_TEMPLATES / "finding.js").read_text(encoding="utf-8")
+    scripts = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("maps.js", script))
     style = (_TEMPLATES / "style.css").read_text(encoding="utf-8")
     policy = (
-        f"default-src 'none'; img-src data:; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
+        f"default-src 'none'; img-src data:; script-src '{_hash(scripts)}'; style-src '{_hash(style)}'; "
         "base-uri 'none'; form-action 'none'"
     )
     colours = {
@@ -49,7 +49,7 @@ def render_page(template: str, **context: Any) -> str:
         "sequential": base64.b64encode(sequential().tobytes()).decode(),
     }
     return environment.get_template(template).render(
-        script=Markup(script),
+        script=Markup(scripts),
         style=Markup(style),
         policy=policy,
         colours=colours,

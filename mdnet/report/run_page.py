@@ -1,6 +1,8 @@
-"""The page of one run: what was trained on what, how well, and some of its findings.
+"""The page of one evaluation: how good, by what measure, where it goes wrong, and some of its findings.
 
 The findings are the same interactive widget as in `finding_page`; truth stands beside each answer.
+Pictures and tables are made of `metrics.json` alone, by `headline`, `digest`, `confusion_tables` and
+`calibration_charts`; what was not measured is left out.
 """
 
 from __future__ import annotations
@@ -9,15 +11,19 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mdnet.errors import ConfigurationError
 from mdnet.files import write_text
-from mdnet.inference.finding import Finding
+from mdnet.report.calibration_charts import ReliabilityChart, RiskChart, reliability_chart, risk_chart
+from mdnet.report.confusion_tables import confusion_tables
+from mdnet.report.digest import digest
+from mdnet.report.headline import headlines
 from mdnet.report.loss_curve import loss_curve
-from mdnet.report.metrics_table import metrics_tables
 from mdnet.report.page import image_data_uri, render_page
-from mdnet.report.view import FindingView, finding_view
+from mdnet.report.view import AspectRow, FindingView, finding_view
+
+if TYPE_CHECKING:
+    from mdnet.evaluation.evaluate import Shown
 
 __all__ = ["write_run_page"]
 
@@ -26,11 +32,20 @@ logger = logging.getLogger(__name__)
 DISPLAY_SIDE, THUMBNAIL_SIDE = 384, 64  # pixels
 MOST_BYTES = 6_000_000  # of findings in the page; those beyond are left out, and the page says so
 
+_TEXT = {"bleu_4": "BLEU-4", "meteor": "METEOR", "rouge_l": "ROUGE-L", "cider": "CIDEr"}
+
+Metrics = Mapping[str, Any]
+
 
 @dataclass(frozen=True)
 class _Study:
+    """A finding of the page; `text_scores` are (title, value) of its report."""
+
     view: FindingView
     thumbnail: str
+    worst: bool
+    score: float
+    text_scores: tuple[tuple[str, float], ...]
 
     @property
     def bytes(self) -> int:
@@ -44,65 +59,117 @@ class _Study:
         return sum(row.truth is not None for row in self.view.rows)
 
     @property
-    def right(self) -> int:
-        """Number of those that the model named as the truth does."""
-        return sum(row.truth is not None and row.agrees for row in self.view.rows)
+    def wrong(self) -> list[AspectRow]:
+        """Those of them that the model answered otherwise."""
+        return [row for row in self.view.rows if row.truth is not None and not row.agrees]
+
+
+@dataclass(frozen=True)
+class _Calibration:
+    """The diagnosis's calibration: numbers as (name, value) pairs, and the two pictures."""
+
+    numbers: tuple[tuple[str, float], ...]
+    temperature: float | None
+    ece_before: float | None
+    reliability: ReliabilityChart | None
+    risk: RiskChart | None
 
 
 def write_run_page(
     path: Path,
     *,
     title: str,
-    metrics: Mapping[str, Any],
-    findings: Sequence[Finding],
-    truths: Sequence[Mapping[str, Any]],
+    metrics: Metrics,
+    shown: Sequence[Shown],
     history: Sequence[Mapping[str, Any]],
     provenance: Mapping[str, Any],
 ) -> Path:
-    """Writes the run's `index.html`, one self-contained file, in one step.
+    """Writes `index.html`, one self-contained file, in one step.
 
     Args:
         path: The file.
         title: The page's heading.
-        metrics: `metrics.json`: group to metric to value, nested at will; `baselines` beside.
-        findings: Studies to show, in this order.
-        truths: One for each finding: `{"id", "labels": {aspect: class}, "references": [text, ...]}`.
+        metrics: As in `metrics.json`.
+        shown: Studies to show, in this order, with their findings.
         history: Rows of `history.csv`, at least `epoch` and some `loss` columns; may be empty.
-        provenance: What was trained on what (`model`, `data`, seed, versions, ...), nested at will.
+        provenance: What was scored on what (`model`, `data`, seed, versions, ...), nested at will.
 
     Raises:
-        ConfigurationError: Not one truth a finding.
         WeightsError: A map holds values that are not finite.
     """
-    if len(findings) != len(truths):
-        raise ConfigurationError(
-            f"{len(findings)} findings but {len(truths)} truths: give one for each, in the same order"
-        )
     studies: list[_Study] = []
     size = 0
-    for finding, truth in zip(findings, truths, strict=True):
-        view = finding_view(finding, max_side=DISPLAY_SIDE, exact=False, truth=truth)
-        study = _Study(view, image_data_uri(finding.image, THUMBNAIL_SIDE, lossless=False))
+    for each in shown:
+        study = _study(each)
         size += study.bytes
         if studies and size > MOST_BYTES:
             logger.warning(
-                "%s: shows %d of %d studies, to keep the file small", path, len(studies), len(findings)
+                "%s: shows %d of %d studies, to keep the file small", path, len(studies), len(shown)
             )
             break
         studies.append(study)
     html = render_page(
         "run_page.html",
         title=title,
-        tables=metrics_tables(metrics),
-        studies=studies,
-        offered=len(findings),
+        scored=metrics.get("studies"),
+        split=provenance.get("split"),
+        verdict=metrics.get("verdict", ()),
+        headlines=headlines(metrics),
+        tables=digest(metrics),
+        confusions=confusion_tables(metrics),
+        calibration=_calibration(metrics),
+        groups=[
+            (heading, [study for study in studies if study.worst is worst])
+            for heading, worst in (("Worst studies", True), ("Best studies", False))
+        ],
+        studies=len(studies),
+        offered=len(shown),
         curve=loss_curve(history),
         history=list(history),
         provenance=_facts(provenance),
-        model=provenance.get("model"),
+        system=provenance.get("model") or provenance.get("predictions"),
         data=provenance.get("data"),
     )
     return write_text(path, html)
+
+
+def _study(shown: Shown) -> _Study:
+    truth = {
+        "id": shown.study.id,
+        "labels": dict(shown.study.labels),
+        "references": shown.study.references(),
+    }
+    return _Study(
+        view=finding_view(shown.finding, max_side=DISPLAY_SIDE, exact=False, truth=truth),
+        thumbnail=image_data_uri(shown.finding.image, THUMBNAIL_SIDE, lossless=False),
+        worst=shown.worst,
+        score=shown.score,
+        text_scores=tuple(
+            (title, shown.text_scores[key]) for key, title in _TEXT.items() if key in shown.text_scores
+        ),
+    )
+
+
+def _calibration(metrics: Metrics) -> _Calibration | None:
+    values = metrics.get("calibration")
+    if not values:
+        return None
+    scaling = metrics.get("temperature_scaling", {})
+    before = scaling.get("before", {})
+    numbers = {
+        "ECE": metrics["diagnosis"]["ece"],
+        "negative log-likelihood": values["negative_log_likelihood"],
+        "Brier score": values["brier"],
+        "AURC": values["aurc"],
+        "AURC above the best order": values["excess_aurc"],
+    }
+    return _Calibration(
+        numbers=tuple((name, value) for name, value in numbers.items() if value is not None),
+        temperature=scaling.get("temperature"),
+        ece_before=before.get("ece"),
+        reliability=reliability_chart(values["reliability"], before.get("reliability", ())),
+        risk=risk_chart(values["risk_coverage"], metrics.get("abstention", {}).get("diagnosis")),
+    )
 
 
 def _facts(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

@@ -39,6 +39,7 @@ class AspectRow:
     """One aspect: the model's answer and, where known, the truth.
 
     Attributes:
+        probability: Of the answer; None, and no `classes`, where the system gives classes alone.
         folded: Classes beyond the `SHOWN_CLASSES` most probable ones.
         truth: The true class or classes; None where unknown.
         evidence: Position among the payload's aspects; None where the model gives no evidence.
@@ -46,7 +47,7 @@ class AspectRow:
 
     name: str
     label: str
-    probability: float
+    probability: float | None
     multi_label: bool
     classes: tuple[ClassRow, ...]
     folded: tuple[ClassRow, ...]
@@ -61,6 +62,8 @@ class FindingView:
 
     Attributes:
         diagnosis: The aspect that concludes, if there is one; `aspects` holds the others.
+        abstained: What stands in the place of the diagnosis where the finding gives none.
+        out_of_distribution: What is said of an image that is; None where it is not, or not known.
         picture: Data URI; `width` and `height` are those of the image as decoded.
         payload: What `finding.js` reads.
         exact: Maps are float32 as the model gave them, not 16-bit steps.
@@ -74,6 +77,8 @@ class FindingView:
     width: int
     height: int
     diagnosis: AspectRow | None
+    abstained: str | None
+    out_of_distribution: str | None
     aspects: tuple[AspectRow, ...]
     sections: tuple[SectionFinding, ...]
     references: tuple[str, ...]
@@ -123,20 +128,29 @@ def finding_view(
     except WeightsError as error:
         raise WeightsError(f"{finding.source}: {error}") from None
     height, width = finding.image.shape[:2]
+    unusual = finding.unusualness
     return FindingView(
-        name=str(truth.get("id") or PurePath(finding.source).name or "image"),
+        name=str(truth.get("id") or _name_of(finding) or "image"),
         source=finding.source,
         model=finding.model,
         picture=image_data_uri(finding.image, max_side, lossless=exact),
         width=width,
         height=height,
         diagnosis=rows.get(diagnosis) if diagnosis else None,
+        abstained=finding.verdict if finding.abstained else None,
+        out_of_distribution=str(unusual) if unusual is not None and unusual.beyond_threshold else None,
         aspects=tuple(row for name, row in rows.items() if name != diagnosis),
         sections=tuple(finding.report.sections.values()),
         references=tuple(truth.get("references") or ()),
         payload=payload,
         exact=exact,
     )
+
+
+def _name_of(finding: Finding) -> str:
+    """The file's name, or those of all views."""
+    paths = [finding.source] if len(finding.views) == 1 else finding.source.split(" + ")
+    return " + ".join(PurePath(path).name for path in paths)
 
 
 def packed(maps: npt.ArrayLike, *, exact: bool) -> dict[str, Any]:
@@ -178,7 +192,7 @@ def _aspect_row(aspect: AspectFinding, truth: object, *, evidence: int | None) -
     return AspectRow(
         name=aspect.name,
         label=aspect.label,
-        probability=aspect.probability,
+        probability=aspect.probability if aspect.probabilities else None,
         multi_label=aspect.aspect.multi_label,
         classes=tuple(rows),
         folded=tuple(folded),
@@ -197,10 +211,7 @@ def _aspect_payload(finding: Finding, name: str, *, exact: bool) -> dict[str, An
     classes = aspect.aspect.classes
     by_probability = sorted(classes, key=lambda label: -aspect.probabilities[label])
     label = aspect.labels[0] if aspect.labels else by_probability[0]
-    # A class is read against its aspect's reference; the reference itself against the runner-up.
-    against = aspect.aspect.reference
-    if label == against:
-        against = next((other for other in by_probability if other != label), label)
+    against = aspect.opposite(label)
     return {
         "name": aspect.name,
         "classes": list(classes),
@@ -210,7 +221,7 @@ def _aspect_payload(finding: Finding, name: str, *, exact: bool) -> dict[str, An
             {"name": block, "maps": packed(maps, exact=exact)} for block, maps in evidence.blocks.items()
         ],
         "label": classes.index(label),
-        "against": -1 if aspect.aspect.multi_label or label == against else classes.index(against),
+        "against": -1 if against is None else classes.index(against),
     }
 
 

@@ -12,6 +12,7 @@ import yaml
 
 from mdnet.data.augmentation import check_augmentation
 from mdnet.errors import ConfigurationError
+from mdnet.files import read_yaml
 from mdnet.training.schedules import SCHEDULES
 
 __all__ = ["TrainingConfig"]
@@ -113,21 +114,6 @@ class TrainingConfig:
     def save(self, path: Path) -> None:
         """Writes the YAML that `load` reads."""
         path.write_text(yaml.safe_dump(self.to_dict(), sort_keys=False), encoding="utf-8")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
-    try:
-        record = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror}; name a configuration that exists") from error
-    except yaml.YAMLError as error:
-        raise ConfigurationError(
-            f"{path}: no YAML ({' '.join(str(error).split())}); mend the file"
-        ) from error
-    if not isinstance(record, dict):
-        raise ConfigurationError(f"{path}: holds no mapping of keys to values; write `key: value` lines")
-    return record
 
 
 def _checked(name: str, value: Any, kind: Any) -> Any:

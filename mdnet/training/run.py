@@ -1,27 +1,25 @@
 """A training run from a data set to a run folder.
 
-The folder holds `config.yaml`, `model/` (what `from_pretrained` loads: the best epoch's weights),
-`checkpoint/` (what `--resume` goes on from), `history.csv`, and, from the final evaluation,
-`metrics.json`, `predictions.jsonl` and `index.html`.
+The folder holds `config.yaml`, `model/` (what `from_pretrained` loads: the best epoch's weights,
+calibrated on the val split), `checkpoint/` (what `--resume` goes on from), `history.csv`,
+`checks.json` (`mdnet.training.checks`), and, from the final evaluation, `metrics.json`,
+`predictions.jsonl` and `index.html`.
 """
 
 from __future__ import annotations
 
 import csv
 import logging
-import platform
 import random
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-import transformers
 import yaml
 
-import mdnet
 from mdnet.data.images import load_image
 from mdnet.data.loading import StudyDataset
 from mdnet.data.preprocessing import Preprocessing
@@ -30,13 +28,17 @@ from mdnet.data.statistics import data_hash
 from mdnet.data.study import LabelSpace, Study, StudySet
 from mdnet.data.text import ReportTokenizer
 from mdnet.errors import ConfigurationError, DataError
-from mdnet.inference.evaluation import evaluate_studies
+from mdnet.evaluation.evaluate import evaluate_studies
+from mdnet.files import read_yaml
+from mdnet.inference.calibration import calibrate_folder
 from mdnet.inference.predictor import Predictor
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.mdnet import MDNet
 from mdnet.models.registry import create_model, get_architecture
+from mdnet.provenance import versions
 from mdnet.training.checkpoint import replace_folder
-from mdnet.training.configuration import TrainingConfig, read_yaml
+from mdnet.training.checks import check_run
+from mdnet.training.configuration import TrainingConfig
 from mdnet.training.trainer import Row, Trainer
 
 __all__ = ["train_run"]
@@ -71,13 +73,13 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
     seed_everything(config.seed)
     data = read_studies(Path(config.data), format=config.format)
     train, validation = data.split("train"), [s for s in data.studies if s.split == "val"][:_VALIDATED]
-    if several := sum(len(study.images) > 1 for study in data.studies):
-        _log.warning("%s: %d studies have several images; the first of each is used", data.root, several)
     digest = data_hash(data)
     environment = out / "environment.yaml"
     if environment.exists() and read_yaml(environment).get("data_hash") != digest:
         raise ConfigurationError(f"{data.root}: changed since the run in {out} began; name another --out")
     model = _model_of_run(config, data, train, out, resume=saved.exists())
+    _say_images(data, model.views)
+    model.calibration = None  # of a run gone on with: it was fitted to earlier weights
     out.mkdir(parents=True, exist_ok=True)
     config.save(saved)
     provenance = {"data_hash": digest, "provenance": data.provenance, **versions()}
@@ -90,6 +92,7 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
         tokenizer=model.tokenizer,
         preprocessing=_preprocessing(model),
         augmentation=config.augmentation,
+        views=model.views,
     )
 
     def validate(trained: MDNet) -> Row:
@@ -107,6 +110,9 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
 
     trainer = Trainer(model, dataset, config, validate=validate)
     trainer.train(out / "checkpoint", resume=resume, on_epoch=on_epoch)
+    if validation and trainer.accelerator.is_main_process:
+        calibrate_folder(out / "model", data)
+        check_run(out, validation)
     return out
 
 
@@ -131,9 +137,10 @@ def _model_of_run(
         tokenizer = ReportTokenizer.build(texts, sections, minimum_count=config.minimum_count)
     options = get_architecture(config.model) | config.model_options
     image_size = int(options.get("image_size", MDNetConfig.image_size))
+    views = int(options.get("views", MDNetConfig.views))
     mode = "L" if options.get("image_channels", MDNetConfig.image_channels) == 1 else "RGB"
     chosen = random.Random(config.seed).sample(list(train), min(_MEASURED, len(train)))
-    images = (load_image(study.images[0]) for study in chosen)
+    images = (load_image(path) for study in chosen for path in study.images[:views])
     preprocessing = Preprocessing.measure(images, size=image_size, mode=mode)
     return create_model(
         config.model,
@@ -143,6 +150,24 @@ def _model_of_run(
         preprocessing=preprocessing,
         **config.model_options,
     )
+
+
+def _say_images(data: StudySet, views: int) -> None:
+    """How many studies have how many images, and how many of these the model leaves out."""
+    counts = Counter(len(study.images) for study in data.studies)
+    if set(counts) == {views}:
+        return
+    found = ", ".join(f"{counts[number]} with {number}" for number in sorted(counts))
+    _log.info("%s: studies by number of images: %s; the model looks at %d", data.root, found, views)
+    if more := sum(counts[number] for number in counts if number > views):
+        _log.warning(
+            "%s: %d studies have more images than the model has views; the first %d of each used; "
+            "for more, set model_options: {views: %d}",
+            data.root,
+            more,
+            views,
+            max(counts),
+        )
 
 
 def validation_row(predictor: Predictor, studies: Sequence[Study], data: StudySet) -> Row:
@@ -197,18 +222,6 @@ def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (libraries that draw from the global generator)
     torch.manual_seed(seed)
-
-
-def versions() -> dict[str, Any]:
-    """What a result depends on besides data, seed and configuration."""
-    return {
-        "mdnet": mdnet.__version__,
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-    }
 
 
 def _preprocessing(model: MDNet) -> Preprocessing:

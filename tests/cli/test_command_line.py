@@ -19,6 +19,7 @@ COMMANDS = [
     ["train"],
     ["evaluate"],
     ["generate"],
+    ["calibrate"],
     ["models"],
     ["data", "check"],
     ["data", "stats"],
@@ -61,7 +62,8 @@ def test_a_run_folder_holds_all_that_the_readme_names(run):
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 <= metrics["diagnosis"]["accuracy"] <= 1
     assert set(metrics["text"]) >= {"bleu_4", "rouge_l", "cider", "meteor"}
-    assert set(metrics["baselines"]) == {"majority", "constant_report", "shuffled"}
+    assert set(metrics["baselines"]) >= {"majority", "constant_report", "shuffled", "nearest_neighbour"}
+    assert metrics["verdict"]
     assert metrics["provenance"]["seed"] == 3
     assert len(metrics["provenance"]["data_hash"]) == 64
     predictions = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]

@@ -32,6 +32,14 @@ def test_two_studies_by_hand() -> None:
     assert studies[1, 0] == pytest.approx(math.exp(1 - 4 / 2), abs=1e-8)
 
 
+def test_four_orders_by_hand() -> None:
+    # Of "a b c d e" all but the last word is right: 4 of 5 words, 3 of 4, 2 of 3 and 1 of 2 n-grams.
+    scores, _ = bleu(Corpus.from_texts(["a b c d e"], [["a b c d f"]]))
+    assert scores == pytest.approx(
+        [4 / 5, (3 / 5) ** (1 / 2), (2 / 5) ** (1 / 3), (1 / 5) ** (1 / 4)], abs=1e-7
+    )
+
+
 def test_of_two_equally_close_lengths_the_shorter_counts() -> None:
     corpus = Corpus.from_texts(["a b c"], [["a b c d", "a b"]])  # 4 and 2 are as far from 3
     assert bleu(corpus)[0][0] == pytest.approx(1, abs=1e-8)

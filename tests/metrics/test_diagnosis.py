@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from mdnet.errors import DataError
+from mdnet.metrics.calibration import calibration_error
 from mdnet.metrics.diagnosis import (
-    calibration_error,
     classification_metrics,
     majority_baseline,
     multi_label_metrics,
@@ -54,6 +54,17 @@ def test_six_studies_by_hand() -> None:
 def test_unweighted_kappa_by_hand() -> None:
     metrics = classification_metrics(one_hot([0, 1, 1, 0], 2), [0, 1, 0, 0], ["no", "yes"])
     assert metrics["kappa"] == pytest.approx((3 / 4 - 1 / 2) / (1 - 1 / 2))
+
+
+def test_ranking_by_hand() -> None:
+    # By the probability of "yes" the studies stand as yes, no, yes, no.
+    probabilities = [[0.1, 0.9], [0.2, 0.8], [0.3, 0.7], [0.9, 0.1]]
+    metrics = classification_metrics(probabilities, [1, 0, 1, 0], ["no", "yes"])
+    # Of four pairs of a yes and a no three are in order; precision is 1 at the first yes, 2/3 at the next.
+    assert metrics["per_class"]["yes"]["auroc"] == pytest.approx(3 / 4)
+    assert metrics["per_class"]["yes"]["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+    assert metrics["auroc"] == pytest.approx(3 / 4)  # "no" ranks them the other way round
+    assert metrics["average_precision"] == pytest.approx(5 / 6)
 
 
 def test_ranking_metrics_are_those_of_the_classes_that_have_them() -> None:
@@ -122,6 +133,7 @@ def test_several_labels_by_hand() -> None:
     assert metrics["macro_f1"] == pytest.approx(3 / 4)
     assert metrics["micro_f1"] == pytest.approx(2 * 3 / (4 + 4))
     assert metrics["per_class"]["nodule"]["auroc"] == pytest.approx(3 / 4)
+    assert metrics["per_class"]["nodule"]["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
 
 
 def test_several_labels_without_any_label() -> None:

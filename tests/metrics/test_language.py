@@ -90,6 +90,20 @@ def test_scores_have_the_agreed_keys_and_are_plain_floats() -> None:
     assert all(type(value) is float for value in scores.values())
 
 
+def test_every_meteor_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = ["clear lungs"], [["lucid lungs"]]
+    others = sorted(set(KEYS) - {"meteor"})
+    assert sorted(language_metrics(*texts, meteor=None)) == others
+    monkeypatch.setattr("mdnet.metrics.language.wordnet_synonyms", lambda: lambda word: {"lucid"})
+    with_wordnet = language_metrics(*texts, meteor="wordnet")
+    assert sorted(with_wordnet) == sorted([*others, "meteor_wordnet"])
+    assert with_wordnet["meteor_wordnet"] > language_metrics(*texts)["meteor"]
+    with pytest.raises(
+        ConfigurationError, match="meteor 'Java' is unknown: choose one of nltk, wordnet, java"
+    ):
+        language_metrics(*texts, meteor="Java")  # type: ignore[arg-type]
+
+
 def test_case_and_punctuation_do_not_count() -> None:
     references = [["the lungs are clear and the heart is normal"], ["no effusion is seen on either side"]]
     hypotheses = ["The lungs are clear, and the heart is NORMAL.", "No effusion is seen (on) either side!"]

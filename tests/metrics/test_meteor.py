@@ -55,6 +55,14 @@ def test_a_stem_matches_and_chunks_cost() -> None:
     assert scores == pytest.approx([mean * (1 - 0.5 * (2 / 2) ** 3)])
 
 
+def test_a_synonym_matches_where_asked_for_and_the_best_reference_counts() -> None:
+    # One word, one match, one chunk: precision and recall are 1, the penalty 0.5 (1 / 1)^3.
+    corpus = Corpus.from_texts(["clear"], [["transparent", "dark sky"]])
+    synonyms = {"clear": {"transpar"}}
+    assert meteor(corpus) == pytest.approx([0])
+    assert meteor(corpus, synonyms=lambda word: synonyms.get(word, set())) == pytest.approx([1 - 0.5])
+
+
 def test_nothing_in_common_and_nothing_at_all_score_zero() -> None:
     assert meteor(Corpus.from_texts(["a", "", ""], [["b"], ["b"], [""]])) == pytest.approx([0, 0, 0])
 

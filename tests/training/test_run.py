@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,7 @@ def test_a_run_leaves_its_configuration_model_checkpoint_and_history(configure, 
         "model",
         "checkpoint",
         "history.csv",
+        "checks.json",
     }
     assert TrainingConfig.load(out / "config.yaml") == config
     with (out / "history.csv").open() as file:
@@ -199,3 +202,36 @@ def test_grayscale_and_another_diagnosis_are_taken_from_the_configuration(config
     model = MDNet.from_pretrained(train_run(configure(epochs=1, diagnosis="mitosis", model_options=options)))
     assert model.preprocessing.mode == "L"
     assert model.config.space.diagnosis == "mitosis"
+
+
+def test_the_best_weights_are_calibrated_on_all_of_val_and_anew_where_a_run_goes_on(
+    configure, monkeypatch, caplog
+):
+    config = configure(epochs=1)
+    with caplog.at_level(logging.INFO, logger="mdnet"):
+        out = train_run(config)
+    (line,) = [message for message in caplog.messages if message.startswith("calibrated on")]
+    assert line.startswith("calibrated on 4 studies of split val of synthetic")
+    fitted = MDNet.from_pretrained(out).calibration
+    assert set(fitted.temperatures) == set(MDNet.from_pretrained(out).config.space.names)
+
+    replace(fitted, fitted_on="weights of long ago").save(out / "model")
+    saved = []
+    plain = MDNet.save_pretrained
+
+    def save_pretrained(model: MDNet, folder: Path) -> None:
+        saved.append(model.calibration)
+        plain(model, folder)
+
+    monkeypatch.setattr(MDNet, "save_pretrained", save_pretrained)
+    train_run(config, resume=True)
+    assert saved == [None]  # never another epoch's calibration beside new weights
+    assert MDNet.from_pretrained(out).calibration.fitted_on == fitted.fitted_on
+
+
+def test_without_a_val_split_nothing_is_calibrated(configure, changed_data):
+    def to_train(record):
+        record["split"] = "train"
+
+    out = train_run(configure(epochs=1, data=changed_data(to_train)))
+    assert MDNet.from_pretrained(out).calibration is None

@@ -14,7 +14,7 @@ from functools import cache
 from mdnet.data.phantom.specification import CONCLUSION, INSUFFICIENT, SECTIONS
 from mdnet.errors import ConfigurationError
 
-__all__ = ["stated_class"]
+__all__ = ["stated_class", "stated_classes"]
 
 # Phrases of a line are separated by bars.
 _TOPICS: dict[str, str] = {
@@ -78,21 +78,29 @@ def stated_class(section: str, text: str) -> str | None:
     Case, punctuation and spaces before punctuation do not matter.
 
     Returns:
-        The class; `insufficient information` where the text says that the section cannot be assessed
-        (for every section, although only the conclusion has that class); None where it states no
-        class, or more than one.
+        The class, of those that `stated_classes` finds; None where there is no one, or more than one.
+    """
+    stated = stated_classes(section, text)
+    return next(iter(stated)) if len(stated) == 1 else None
+
+
+def stated_classes(section: str, text: str) -> frozenset[str]:
+    """Every class that `text` states for `section`.
+
+    `insufficient information` is among them where the text says that the section cannot be assessed
+    (for every section, although only the conclusion has that class).
     """
     if section not in SECTIONS:
         raise ConfigurationError(f"no section {section!r}; the sections: {', '.join(SECTIONS)}")
     topics, cues, labels = _patterns(section)
-    stated = set()
+    stated: set[str] = set()
     for sentence in re.split(r"[.;!?]", text.lower()):
         words = " ".join(re.findall(r"[a-z]+", sentence))
         found = {labels[match] for match in cues.findall(words)}
         if not topics.search(words):
             found &= {INSUFFICIENT}  # needs no topic: the whole sentence may be "insufficient information"
         stated |= found
-    return stated.pop() if len(stated) == 1 else None
+    return frozenset(stated)
 
 
 @cache

@@ -1,0 +1,154 @@
+"""Evaluates a run folder and writes what it found beside the model; or a file of another system's answers."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+from mdnet.data.check import label_space_difference
+from mdnet.data.readers import read_studies
+from mdnet.data.statistics import data_hash
+from mdnet.errors import ConfigurationError, DataError
+from mdnet.evaluation.evaluate import Evaluation, evaluate_studies
+from mdnet.evaluation.predictions import evaluate_predictions
+from mdnet.evaluation.scores import abstention, temperature_scaling
+from mdnet.evaluation.unfamiliar import unfamiliarity
+from mdnet.files import read_yaml, write_text
+from mdnet.inference.predictor import Predictor
+from mdnet.provenance import versions
+from mdnet.report.run_page import write_run_page
+
+__all__ = ["evaluate_file", "evaluate_run"]
+
+_SHOWN = 8
+
+
+def evaluate_run(
+    run: Path,
+    *,
+    split: str = "test",
+    data: Path | None = None,
+    format: str | None = None,
+    abstain_below: float | None = None,
+    ood: Path | None = None,
+) -> Evaluation:
+    """Scores a run's best weights on a split and writes `metrics.json`, `predictions.jsonl`, `index.html`.
+
+    Args:
+        run: The run folder.
+        split: Split to score on.
+        data: A data set other than the run's own.
+        format: Its reader.
+        abstain_below: Also coverage and accuracy where only answers of at least this probability are given.
+        ood: Also how well images of another kind, in this folder, are told from the split's.
+
+    Raises:
+        ConfigurationError: It is no run folder, or an option is out of range.
+        DataError: The data cannot be used, or its label space is not the model's.
+        WeightsError: The weights cannot be loaded, or `ood` is asked of weights without calibration.
+    """
+    if not (run / "config.yaml").is_file():
+        raise ConfigurationError(f"{run}: no config.yaml; name a run folder, as train.py --out makes it")
+    config = read_yaml(run / "config.yaml")
+    if missing := {"data", "model", "seed"} - set(config):
+        raise ConfigurationError(f"{run / 'config.yaml'}: lacks {', '.join(sorted(missing))}; train anew")
+    predictor = Predictor.from_pretrained(run)
+    studies = read_studies(
+        data or Path(config["data"]), format=format or (config.get("format") if data is None else None)
+    )
+    differences = label_space_difference(studies.label_space, predictor.model.config.space)
+    if differences:
+        raise DataError(
+            studies.root, f"labels differ from the model's: {'; '.join(differences)}", "mend dataset.json"
+        )
+    result = evaluate_studies(predictor, studies.split(split), studies, show=_SHOWN)
+    metrics, space = result.metrics, predictor.model.config.space
+    if predictor.model.calibration is not None and space.diagnosis is not None:
+        temperature = predictor.model.calibration.temperatures[space.diagnosis]
+        if scaling := temperature_scaling(space[space.diagnosis], result.records, temperature):
+            metrics["temperature_scaling"] = scaling
+    if abstain_below is not None:
+        metrics["abstention"] = abstention(result.records, space, abstain_below)
+    if ood is not None:
+        metrics["out_of_distribution"] = unfamiliarity(predictor, result.records, ood)
+    provenance = {
+        "run": str(run),
+        "split": split,
+        "data": str(studies.root),
+        "data_hash": data_hash(studies),
+        "seed": config["seed"],
+        "configuration": config,
+        **versions(),
+    }
+    metrics["provenance"] = provenance
+    write_text(run / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    lines = (json.dumps(record, ensure_ascii=False) for record in result.predictions)
+    write_text(run / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
+    write_run_page(
+        run / "index.html",
+        title=f"{config['model']}: {split} split of {studies.root}",
+        metrics=metrics,
+        shown=result.shown,
+        history=read_history(run / "history.csv"),
+        provenance={"model": config["model"]}
+        | {key: value for key, value in provenance.items() if key != "configuration"},
+    )
+    return result
+
+
+def evaluate_file(
+    file: Path,
+    data: Path,
+    *,
+    split: str = "test",
+    format: str | None = None,
+    abstain_below: float | None = None,
+    out: Path | None = None,
+) -> Evaluation:
+    """Scores a file of another system's answers on a split.
+
+    Args:
+        file: As `mdnet.evaluation.predictions` describes it.
+        data: The data set that they are of.
+        split: Split to score on.
+        format: The data's reader.
+        abstain_below: As in `evaluate_run`.
+        out: Folder for `metrics.json` and `index.html`; without it nothing is written.
+
+    Raises:
+        DataError: The file or the data cannot be used.
+    """
+    studies = read_studies(data, format=format)
+    show = 0 if out is None else _SHOWN
+    result = evaluate_predictions(file, studies.split(split), studies, show=show)
+    if abstain_below is not None:
+        result.metrics["abstention"] = abstention(result.records, studies.label_space, abstain_below)
+    provenance = {
+        "predictions": str(file),
+        "split": split,
+        "data": str(studies.root),
+        "data_hash": data_hash(studies),
+        **versions(),
+    }
+    result.metrics["provenance"] = provenance
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(out / "metrics.json", json.dumps(result.metrics, indent=2) + "\n")
+        write_run_page(
+            out / "index.html",
+            title=f"{file.name}: {split} split of {studies.root}",
+            metrics=result.metrics,
+            shown=result.shown,
+            history=(),
+            provenance=provenance,
+        )
+    return result
+
+
+def read_history(path: Path) -> list[dict[str, float]]:
+    """The rows of `history.csv`; none where there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]

@@ -1,0 +1,52 @@
+"""Are images of another kind told from those that the model knows?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mdnet.data.images import SUFFIXES
+from mdnet.errors import DataError, WeightsError
+from mdnet.evaluation.record import Metrics, StudyRecord
+from mdnet.inference.predictor import Predictor
+
+__all__ = ["unfamiliarity"]
+
+
+def unfamiliarity(predictor: Predictor, records: Sequence[StudyRecord], folder: Path) -> Metrics:
+    """How well the out-of-distribution distance tells a folder's images from the studies scored.
+
+    Args:
+        predictor: Of a calibrated model.
+        records: What it said of familiar studies.
+        folder: Images that are not of the kind.
+
+    Returns:
+        `images`, `studies`, `auroc`, and the shares `flagged` (of the images) and `flagged_studies` (of
+        the studies) that the model calls out-of-distribution.
+
+    Raises:
+        WeightsError: The model is not calibrated.
+        DataError: There is no image in the folder, or one cannot be decoded.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    calibration = predictor.model.calibration
+    if calibration is None or calibration.reference is None:
+        raise WeightsError(f"{predictor.name}: not calibrated; run `mdnet calibrate` first")
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    if not paths:
+        raise DataError(folder, "no image there", f"give a folder with {', '.join(SUFFIXES)}")
+    reference = calibration.reference
+    other = reference.distance(np.stack([*predictor.pooled_features(paths)]))
+    known = [record.unusualness for record in records if record.unusualness is not None]
+    distances = np.concatenate([other, [each.distance for each in known]])
+    return {
+        "images": len(other),
+        "studies": len(known),
+        "auroc": float(roc_auc_score(np.arange(len(distances)) < len(other), distances)),
+        "flagged": float((reference.score(other) >= reference.threshold).mean()),
+        "flagged_studies": float(np.mean([each.beyond_threshold for each in known])),
+    }
