@@ -45,15 +45,32 @@ sample: setup
 	rm -rf data/sample
 	$(BIN)/mdnet data phantom --out data/sample --studies 50 --seed 5
 
-# The picture in the README; needs Debian's chromium.
+# Every picture in the docs; the first needs Debian's chromium.
 figures: setup
 	$(BIN)/python docs/screenshot.py
+	$(BIN)/mdnet explain data/sample/images/p00000.png --aspect mitosis --format png --out docs/figures \
+		--method evidence,cam,grad_cam,saliency,integrated_gradients,occlusion,lime
+	mv docs/figures/p00000.png docs/figures/methods.png
+	$(BIN)/mdnet counterfactual data/sample/images/p00000.png --aspect mitosis --out docs/figures
+	mv docs/figures/p00000.png docs/figures/counterfactual.png
+	rm docs/figures/p00000.json
 
+# Every table of benchmarks/README.md that needs no real data (two hours on two cores).
 bench: setup
+	test -d runs/fresh500 || $(BIN)/mdnet data phantom --out runs/fresh500 --studies 500 --seed 20261120
+	test -d runs/weights/data || $(BIN)/mdnet data phantom --out runs/weights/data --studies 10000 --seed 11
 	$(BIN)/python benchmarks/import_time.py
 	$(BIN)/python benchmarks/language_overhead.py
 	$(BIN)/python benchmarks/language_metrics.py
+	$(BIN)/python benchmarks/evidence_cost.py
+	$(BIN)/python benchmarks/onnx_speed.py
+	$(BIN)/python benchmarks/attention_use.py --data runs/fresh500
+	$(BIN)/python benchmarks/counterfactuals.py --data runs/fresh500
+	$(BIN)/python benchmarks/faithfulness.py --data runs/fresh500 --few 50
+	$(BIN)/python benchmarks/out_of_distribution.py --data runs/weights/data
+	$(BIN)/python benchmarks/label_randomisation.py --studies 2000 --epochs 5
 	$(BIN)/python benchmarks/attention_variants.py
+	$(BIN)/python benchmarks/render.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,12 @@ from typing import Any
 
 from mdnet.errors import ConfigurationError
 
-__all__ = ["read_yaml", "write_bytes", "write_text", "writing_tensors"]
+__all__ = ["file_name", "read_yaml", "write_bytes", "write_text", "writing_tensors"]
+
+
+def file_name(text: str) -> str:
+    """Any text as a file name: what some file system forbids becomes its code point."""
+    return re.sub(r"[^\w.-]|^\.", lambda match: f"-{ord(match[0]):x}-", text)
 
 
 def write_text(path: Path, text: str) -> Path:

@@ -9,11 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from mdnet.explain.explanation import Explanation
     from mdnet.explain.targets import Target
     from mdnet.inference.finding import Finding
@@ -71,8 +72,15 @@ def explain(
     if not inputs:
         raise ConfigurationError("name images or a folder of them, or --list-methods")
     if benchmark:
+        given: dict[str, Any] = {"--label": label, "--against": against, "--section": section}
+        given |= {"--word": word, "--report": report, "--set": set_}
+        if odd := [option for option, value in given.items() if value]:
+            raise ConfigurationError(
+                "--benchmark explains true classes against the reference, by methods at their defaults: "
+                f"leave out {', '.join(odd)}"
+            )
         predictor = Predictor.from_pretrained(weights, device=device)
-        names = list(settings_of(method, set_ or [], ClassTarget)) if method else None
+        names = None if method is None or "all" in split_names(method) else split_names(method)
         run_benchmark(predictor, inputs, aspect, names, few=few, seed=seed, out=out, json_=json_)
         return
     formats = split_formats(format)
@@ -81,6 +89,8 @@ def explain(
         raise ConfigurationError(
             "explain one thing: --aspect, --label and --against, or --section and maybe --word, or --report"
         )
+    if word is not None and word < 1:
+        raise ConfigurationError(f"--word {word}: words count from 1")
     target: Target | Callable[[Finding], Target] = ClassTarget(aspect, label, against)
     kind: type = ClassTarget
     if word is not None and section is not None:
@@ -153,11 +163,16 @@ def method_lines() -> list[str]:
     return lines
 
 
+def split_names(texts: list[str]) -> list[str]:
+    """The names of an option that takes several by commas."""
+    return [name.strip() for text in texts for name in text.split(",")]
+
+
 def split_formats(text: str) -> list[str]:
     """The formats of `--format`."""
     from mdnet.errors import ConfigurationError
 
-    formats = text.split(",")
+    formats = split_names([text])
     if odd := [name for name in formats if name not in ("html", "png", "npz")]:
         raise ConfigurationError(f"--format {odd[0]} is none of html, png, npz")
     return formats
@@ -180,7 +195,7 @@ def settings_of(methods: list[str], pairs: list[str], kind: type) -> dict[str, d
     from mdnet.errors import ConfigurationError
     from mdnet.explain.registry import get_method, list_methods
 
-    names = [name.strip() for text in methods for name in text.split(",")]
+    names = split_names(methods)
     if "all" in names:
         names = [name for name in list_methods() if kind in get_method(name).targets]
     chosen: dict[str, dict[str, Any]] = {get_method(name).name: {} for name in names}

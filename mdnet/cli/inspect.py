@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,9 +48,8 @@ def layers(
     import torch
 
     from mdnet.explain.layers import describe_layers
-    from mdnet.inference.predictor import Predictor
 
-    predictor = Predictor.from_pretrained(weights, device=device)
+    predictor = predictor_of(weights, device)
     preprocessing = predictor.preprocessing
     blank = torch.zeros(1, preprocessing.channels, *preprocessing.shape, device=predictor.device)
     found = describe_layers(predictor.model, blank)
@@ -76,12 +76,11 @@ def activations(
     """
     from mdnet.data.images import load_image
     from mdnet.explain.features import extract_features
-    from mdnet.inference.predictor import Predictor
     from mdnet.report.activation_pictures import activation_sheet
     from mdnet.report.figures import save_figure
 
     picture = load_image(image)
-    predictor = Predictor.from_pretrained(weights, device=device)
+    predictor = predictor_of(weights, device)
     features = extract_features(predictor.model, predictor.pixel_values([picture]), layer)
     for name, output in features.items():
         figure = activation_sheet(picture, feature_maps(output, name), layer=name)
@@ -103,12 +102,11 @@ def statistics(
     Example: mdnet inspect statistics DIR --layer image.stem --layer image.activations.2 --out inside/
     """
     from mdnet.explain.activations import activation_statistics
-    from mdnet.inference.predictor import Predictor
     from mdnet.report.activation_pictures import statistics_picture
     from mdnet.report.figures import save_figure
 
     studies = read(data, split=split, format=format)
-    predictor = Predictor.from_pretrained(weights, device=device)
+    predictor = predictor_of(weights, device)
     found = activation_statistics(predictor.model, batches(predictor, studies), layer)
     typer.echo(write_json(out / "statistics.json", [record.to_dict() for record in found.values()]))
     typer.echo(str(save_figure(statistics_picture(list(found.values())), out / "statistics.png")))
@@ -132,12 +130,11 @@ def units(
     """
     from mdnet.data.images import load_image
     from mdnet.explain.activations import top_studies
-    from mdnet.inference.predictor import Predictor
     from mdnet.report.activation_pictures import unit_sheet
     from mdnet.report.figures import save_figure
 
     studies = read(data, split=split, format=format)
-    predictor = Predictor.from_pretrained(weights, device=device)
+    predictor = predictor_of(weights, device)
     found = top_studies(
         predictor.model, batches(predictor, studies), layer=layer, channels=channel, count=top
     )
@@ -185,12 +182,12 @@ def maximise(
     from mdnet.explain.maximisation import UnitScorer, measure_sample
     from mdnet.explain.maximisation import maximise as maximise_score
     from mdnet.explain.targets import ClassTarget, Scorer
-    from mdnet.inference.predictor import Predictor
+    from mdnet.files import file_name, write_bytes
     from mdnet.report.figures import save_figure
     from mdnet.report.network_pictures import maximisation_picture
 
     studies = read(data, split=split, format=format)
-    predictor = Predictor.from_pretrained(weights, device=device)
+    predictor = predictor_of(weights, device)
     scorer: UnitScorer | Scorer
     if layer is not None and channel is not None and aspect is None and label is None:
         scorer = UnitScorer(predictor.model, layer, channel)
@@ -199,7 +196,9 @@ def maximise(
         chosen = ClassTarget(aspect, label, against)
         scorer = Scorer(predictor.model, chosen)
         chosen.weights(predictor.model)  # names the aspects and classes there are
-        target, unit, stem = str(chosen), chosen.unit, f"{aspect}-{label}".replace(" ", "_")
+        target, unit = str(chosen), chosen.unit
+        names = (aspect, label) if against is None else (aspect, label, against)
+        stem = file_name("-".join(names).replace(" ", "_"))
     else:
         raise ConfigurationError("name a unit by --layer and --channel, or a class by --aspect and --class")
     sample = measure_sample(scorer, batches(predictor, studies), predictor.preprocessing)
@@ -207,9 +206,9 @@ def maximise(
         scorer, sample, predictor.preprocessing, target=f"{target}: {unit}", steps=steps, seed=seed
     )
     best = studies[int(sample.scores.argmax())]
-    out.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(result.image.squeeze()).save(out / f"maximise-{stem}-image.png")
-    typer.echo(str(out / f"maximise-{stem}-image.png"))
+    png = io.BytesIO()
+    Image.fromarray(result.image.squeeze()).save(png, "PNG")
+    typer.echo(str(write_bytes(out / f"maximise-{stem}-image.png", png.getvalue())))
     typer.echo(write_json(out / f"maximise-{stem}.json", result.to_dict() | {"best_study": best.id}))
     figure = maximisation_picture(result, load_image(best.images[0]), best_name=best.id, unit=unit)
     typer.echo(str(save_figure(figure, out / f"maximise-{stem}.png")))
@@ -252,6 +251,14 @@ def gradients(
         typer.echo(f"mdnet: {warning}", err=True)
     typer.echo(write_json(out / "gradients.json", flow.to_dict()))
     typer.echo(str(save_figure(gradient_picture(flow), out / "gradients.png")))
+
+
+def predictor_of(weights: str, device: str | None) -> Predictor:
+    """A predictor of the weights for one image at a time, of whatever number of views the model is."""
+    from mdnet.inference.predictor import Predictor
+
+    predictor = Predictor.from_pretrained(weights, device=device)
+    return Predictor(predictor.model.with_views(1), name=predictor.name, device=predictor.device)
 
 
 def read(data: Path, *, split: str | None, format: str | None) -> tuple[Study, ...]:

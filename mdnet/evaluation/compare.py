@@ -26,8 +26,8 @@ from mdnet.data.statements import StatementReader, statement_reader
 from mdnet.data.study import Aspect, LabelSpace, Study, StudySet
 from mdnet.errors import DataError
 from mdnet.evaluation.intervals import bounds
-from mdnet.evaluation.predictions import json_lines, record_of_line, some
-from mdnet.evaluation.record import StudyRecord, groups_of, target_of
+from mdnet.evaluation.predictions import json_lines, mapping, record_of_line, some
+from mdnet.evaluation.record import StudyRecord, count_in_words, groups_of, target_of
 from mdnet.evaluation.run_folder import EvaluatedRun, read_evaluated_run, recipe
 from mdnet.evaluation.scores import Scored, score
 from mdnet.metrics.bleu import bleu_of_counts
@@ -175,16 +175,17 @@ def read_records(run: EvaluatedRun) -> dict[str, StudyRecord]:
     records = {}
     for number, line in json_lines(file):
         where = f"{file}:{number}"
-        truth = line.get("truth")
-        if not isinstance(line.get("id"), str) or not isinstance(truth, dict):
+        truth = mapping(line, "truth", where)
+        labels, report = truth.get("labels"), truth.get("report")
+        if not (isinstance(line.get("id"), str) and isinstance(labels, dict) and isinstance(report, dict)):
             raise DataError(where, "no id or no truth", f"run `mdnet evaluate --run {run.folder}` anew")
         study = Study(
             id=line["id"],
             images=(Path(str(line.get("image"))),),
             split=run.split,
             patient=line.get("patient"),
-            labels={k: tuple(v) if isinstance(v, list) else v for k, v in truth["labels"].items()},
-            report={name: tuple(texts) for name, texts in truth["report"].items()},
+            labels={k: tuple(v) if isinstance(v, list) else v for k, v in labels.items()},
+            report={name: tuple(texts) for name, texts in report.items()},
         )
         record = record_of_line(line, study, run.space, where)
         records[study.id] = record if "text" in run.metrics else replace(record, text=None)
@@ -356,8 +357,10 @@ def _found(comparison: Comparison) -> Iterator[str]:
 
 def _conditions(comparison: Comparison) -> Iterator[str]:
     """What the reader must know of the tests."""
-    if comparison.studies < _FEW:
-        yield f"{comparison.studies} studies are too few to show that two runs are equally good."
+    patients = comparison.studies if comparison.patients is None else comparison.patients
+    if patients < _FEW:
+        counted = count_in_words(comparison.studies, patients)
+        yield f"Too few to show that two runs are equally good: {counted}."
     for run, names in (
         (comparison.first, comparison.only_first),
         (comparison.second, comparison.only_second),

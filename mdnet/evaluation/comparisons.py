@@ -21,6 +21,8 @@ from mdnet.metrics.language import LanguageScores
 
 __all__ = ["compare_with_baselines"]
 
+_FEWEST = 6  # patients: the sign test's two-sided p, 2 / 2^n, falls below 0.05 from there on
+
 
 def compare_with_baselines(
     records: Sequence[StudyRecord],
@@ -30,7 +32,10 @@ def compare_with_baselines(
     *,
     dependence: ImageDependence | None = None,
 ) -> Metrics:
-    """The `comparisons` of `metrics.json`: each `difference`, `low`, `high` (95%) and `studies`.
+    """The `comparisons` of `metrics.json`: each `difference`, `low`, `high` (95%), `studies` and `patients`.
+
+    There is no interval (None) with fewer than six patients: a difference of one sign in all of them is
+    not yet beyond chance, but no resample would show the other.
 
     - `own_minus_other_references`: CIDEr of the reports, against their own and against other studies'.
     - `own_minus_other_images`: log p(own report), on its own image and on others.
@@ -68,12 +73,8 @@ def compare_with_baselines(
 def difference(values: Sequence[float] | np.ndarray, records: Sequence[StudyRecord]) -> Metrics:
     """Mean and interval of one difference a record."""
     interval = confidence_interval(values, groups=groups_of(records))
-    return {
-        "difference": interval.mean,
-        "low": interval.low,
-        "high": interval.high,
-        "studies": len({record.study.id for record in records}),
-    }
+    bounded = None if interval.low is None or interval.high is None else [interval.low, interval.high]
+    return entry_of(interval.mean, bounded, records)
 
 
 def bleu_difference(ours: LanguageScores, theirs: LanguageScores, records: Sequence[StudyRecord]) -> Metrics:
@@ -84,10 +85,12 @@ def bleu_difference(ours: LanguageScores, theirs: LanguageScores, records: Seque
     interval = None
     if sums is not None:
         interval = bounds(bleu_of_counts(sums[:, :width])[:, 3] - bleu_of_counts(sums[:, width:])[:, 3])
-    low, high = interval or (None, None)
-    return {
-        "difference": ours.corpus["bleu_4"] - theirs.corpus["bleu_4"],
-        "low": low,
-        "high": high,
-        "studies": len(records),
-    }
+    return entry_of(ours.corpus["bleu_4"] - theirs.corpus["bleu_4"], interval, records)
+
+
+def entry_of(value: float, interval: list[float] | None, records: Sequence[StudyRecord]) -> Metrics:
+    """The entry of `comparisons`."""
+    patients = len(set(groups_of(records)))
+    low, high = interval if interval is not None and patients >= _FEWEST else (None, None)
+    studies = len({record.study.id for record in records})
+    return {"difference": value, "low": low, "high": high, "studies": studies, "patients": patients}

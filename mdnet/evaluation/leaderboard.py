@@ -199,7 +199,7 @@ def baseline_values(run: EvaluatedRun) -> Iterator[tuple[str, dict[str, float]]]
 
 def aspect_values(aspects: Mapping[str, Any], run: EvaluatedRun) -> dict[str, float]:
     """Accuracy of the diagnosis, and the mean where every aspect of the run is there."""
-    values = {name: each["accuracy"] for name, each in aspects.items()}
+    values = {name: each["accuracy"] for name, each in aspects.items() if each["accuracy"] is not None}
     found = {}
     if run.space.diagnosis in values:
         found["diagnosis_accuracy"] = values[run.space.diagnosis]

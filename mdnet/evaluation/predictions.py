@@ -30,6 +30,8 @@ from mdnet.inference.finding import AspectFinding, Finding, ReportFinding, Secti
 __all__ = ["evaluate_predictions", "read_predictions"]
 
 _NAMED = 3  # ids that a message names
+_LARGEST = 1e300  # of a number in a file: the difference of two is still finite
+_ROUNDING = 1e-2  # by which the probabilities of the classes may miss a sum of 1
 
 
 def evaluate_predictions(
@@ -156,8 +158,7 @@ def record_of_line(line: Mapping[str, Any], study: Study, space: LabelSpace, whe
         raise DataError(where, "a report that is no text", "write a text, or a text a section")
     if sections and not report:
         report = " ".join(text for text in texts if text)
-    own = mapping(line, "aspects", where)
-    given = {name: mapping(line, name, where) for name in ("labels", "probabilities", "logits")}
+    given = {name: mapping(line, name, where) for name in ("aspects", "labels", "probabilities", "logits")}
     if strange := sorted({name for each in given.values() for name in each} - set(space.names)):
         raise DataError(
             where,
@@ -167,12 +168,12 @@ def record_of_line(line: Mapping[str, Any], study: Study, space: LabelSpace, whe
     labels: dict[str, tuple[str, ...]] = {}
     probabilities: dict[str, tuple[float, ...]] = {}
     for aspect in space.aspects:
-        answer = own.get(aspect.name, {})
+        answer = mapping(given["aspects"], aspect.name, where)
         shares = given["probabilities"].get(aspect.name, answer.get("probabilities"))
         scores = given["logits"].get(aspect.name)
         named = given["labels"].get(aspect.name, answer.get("labels"))
         if shares is not None:
-            probabilities[aspect.name] = values_of(shares, aspect, where)
+            probabilities[aspect.name] = checked_shares(values_of(shares, aspect, where), aspect, where)
         elif scores is not None:
             probabilities[aspect.name] = shares_of(values_of(scores, aspect, where), aspect)
         if named is not None:
@@ -186,7 +187,7 @@ def mapping(line: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]
     """An optional object in a line."""
     value = line.get(name) or {}
     if not isinstance(value, dict):
-        raise DataError(where, f"{name} is no object", f'write "{name}": {{"aspect": ...}}')
+        raise DataError(where, f"{name} is no object", f'write "{name}": {{...}}')
     return value
 
 
@@ -196,9 +197,19 @@ def values_of(values: Any, aspect: Aspect, where: str) -> tuple[float, ...]:
         mend = f"give a number for each of {', '.join(aspect.classes)}"
         raise DataError(where, f"aspect {aspect.name!r} lacks classes or has others", mend)
     numbers = [values[name] for name in aspect.classes]
-    if not all(isinstance(n, (int, float)) and np.isfinite(n) for n in numbers):
+    if not all(isinstance(n, (int, float)) and abs(n) < _LARGEST for n in numbers):
         raise DataError(where, f"aspect {aspect.name!r} has a value that is no number", "give finite numbers")
     return tuple(map(float, numbers))
+
+
+def checked_shares(shares: tuple[float, ...], aspect: Aspect, where: str) -> tuple[float, ...]:
+    """The probabilities, if they are some."""
+    total = sum(shares)
+    if min(shares) < 0 or max(shares) > 1 or (not aspect.multi_label and abs(total - 1) > _ROUNDING):
+        seen = f"{min(shares):g} to {max(shares):g} that sum to {total:g}"
+        mend = "give each in 0 to 1, of exclusive classes with the sum 1, or give logits"
+        raise DataError(where, f"aspect {aspect.name!r} has probabilities of {seen}", mend)
+    return shares
 
 
 def shares_of(logits: Sequence[float], aspect: Aspect) -> tuple[float, ...]:
@@ -231,7 +242,9 @@ def likeliest(shares: Sequence[float], aspect: Aspect) -> tuple[str, ...]:
 def check_even(
     file: Path, records: Sequence[StudyRecord], line_of: Mapping[str, int], space: LabelSpace
 ) -> None:
-    """Refuses a file of which some lines have an answer that others lack."""
+    """Refuses a file without answers, or of which some lines have an answer that others lack."""
+    if all(record.text is None and not record.labels for record in records):
+        raise DataError(file, "no line has an answer", "give `report`, `labels`, `probabilities` or `logits`")
     for what, has in (
         ("report", lambda record: record.text is not None),
         *(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from mdnet.data.study import MISSING, Aspect, Study
 from mdnet.inference.finding import Unusualness
 
-__all__ = ["MapScore", "Metrics", "StudyRecord", "groups_of", "is_right", "target_of"]
+__all__ = ["MapScore", "Metrics", "StudyRecord", "count_in_words", "groups_of", "is_right", "target_of"]
 
 Metrics = dict[str, Any]
 
@@ -88,3 +88,11 @@ def groups_of(records: Sequence[StudyRecord]) -> list[tuple[str, str]]:
         ("study", record.study.id) if record.study.patient is None else ("patient", record.study.patient)
         for record in records
     ]
+
+
+def count_in_words(studies: int, patients: int) -> str:
+    """How many studies, and of how many patients where these are fewer."""
+    counted = f"{studies} {'study' if studies == 1 else 'studies'}"
+    if patients == studies:
+        return counted
+    return f"{counted} of {patients} {'patient' if patients == 1 else 'patients'}"

@@ -9,12 +9,14 @@ from pathlib import Path
 from mdnet.data.check import label_space_difference
 from mdnet.data.readers import read_studies
 from mdnet.data.statistics import data_hash
+from mdnet.data.study import StudySet
 from mdnet.errors import ConfigurationError, DataError
 from mdnet.evaluation.evaluate import Evaluation, evaluate_studies
 from mdnet.evaluation.predictions import evaluate_predictions
 from mdnet.evaluation.scores import abstention, temperature_scaling
-from mdnet.evaluation.unfamiliar import unfamiliarity
+from mdnet.evaluation.unfamiliar import unfamiliar_images, unfamiliarity
 from mdnet.files import read_yaml, write_text
+from mdnet.inference.calibration import studies_in_words
 from mdnet.inference.predictor import Predictor
 from mdnet.provenance import versions
 from mdnet.report.run_page import write_run_page
@@ -22,6 +24,10 @@ from mdnet.report.run_page import write_run_page
 __all__ = ["evaluate_file", "evaluate_run"]
 
 _SHOWN = 8
+_SEEN = {
+    "train": "The model was trained on the train split: these numbers say nothing of other studies.",
+    "val": "The val split chose the epoch and set the temperatures: these numbers flatter the model.",
+}
 
 
 def evaluate_run(
@@ -57,21 +63,27 @@ def evaluate_run(
     studies = read_studies(
         data or Path(config["data"]), format=format or (config.get("format") if data is None else None)
     )
-    differences = label_space_difference(studies.label_space, predictor.model.config.space)
+    space = predictor.model.config.space
+    # A model that was trained without a label has no aspect, whatever dataset.json declares.
+    differences = label_space_difference(studies.label_space, space) if space.aspects else []
     if differences:
         raise DataError(
             studies.root, f"labels differ from the model's: {'; '.join(differences)}", "mend dataset.json"
         )
+    unfamiliar = None if ood is None else unfamiliar_images(predictor, ood)
     result = evaluate_studies(predictor, studies.split(split), studies, show=_SHOWN)
-    metrics, space = result.metrics, predictor.model.config.space
+    metrics = result.metrics
     if predictor.model.calibration is not None and space.diagnosis is not None:
         temperature = predictor.model.calibration.temperatures[space.diagnosis]
         if scaling := temperature_scaling(space[space.diagnosis], result.records, temperature):
-            metrics["temperature_scaling"] = scaling
+            fitted_on = predictor.model.calibration.fitted_on
+            metrics["temperature_scaling"] = scaling | {"fitted_on": fitted_on}
     if abstain_below is not None:
         metrics["abstention"] = abstention(result.records, space, abstain_below)
-    if ood is not None:
-        metrics["out_of_distribution"] = unfamiliarity(predictor, result.records, ood)
+    if unfamiliar is not None:
+        metrics["out_of_distribution"] = unfamiliarity(predictor, result.records, unfamiliar)
+    metrics["verdict"][:0] = seen_before(predictor, studies, split, trained_on=Path(config["data"]))
+    metrics["verdict"] += failed_checks(run)
     provenance = {
         "run": str(run),
         "split": split,
@@ -95,6 +107,30 @@ def evaluate_run(
         | {key: value for key, value in provenance.items() if key != "configuration"},
     )
     return result
+
+
+def seen_before(predictor: Predictor, data: StudySet, split: str, *, trained_on: Path) -> list[str]:
+    """Says where the studies that are scored have shaped what is scored."""
+    if split in _SEEN and data.root.resolve() == trained_on.resolve():
+        return [_SEEN[split]]
+    calibration = predictor.model.calibration
+    if calibration is not None and calibration.fitted_on == studies_in_words(data, split):
+        return ["The temperatures were fitted on these very studies: their probabilities look too good."]
+    return []
+
+
+def failed_checks(run: Path) -> list[str]:
+    """What the training run found wrong with its own model (`checks.json`)."""
+    file = run / "checks.json"
+    if not file.is_file():
+        return []
+    checks = json.loads(file.read_text(encoding="utf-8"))
+    if checks.get("attention_used", {}).get("passed", True):
+        return []
+    return [
+        "The attention is not used: on val the true reports are no less likely with uniform attention or "
+        "with another image's, so the attention maps of this model say nothing about its text."
+    ]
 
 
 def evaluate_file(

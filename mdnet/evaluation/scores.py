@@ -105,21 +105,28 @@ def stated(record: StudyRecord, space: LabelSpace, reader: StatementReader) -> l
 def aspect_metrics(aspect: Aspect, records: Sequence[StudyRecord]) -> Metrics:
     """Classification metrics of one aspect.
 
-    A system that names classes without probabilities has no AUROC, average precision or ECE.
+    The answers are the classes named, which need not be the likeliest ones. A system that names classes
+    without probabilities has no AUROC, average precision or ECE.
     """
     targets = [target_of(record.study, aspect) for record in records]
-    sure = all(aspect.name in record.probabilities for record in records)
-    rows = [
-        list(record.probabilities[aspect.name]) if sure else named(record.labels[aspect.name], aspect)
-        for record in records
-    ]
-    if aspect.multi_label:
-        metrics = multi_label_metrics(rows, targets, aspect.classes)
-    else:
-        metrics = classification_metrics(rows, targets, aspect.classes, ordered=aspect.ordered)
-    if not sure:
-        for values in (metrics, *metrics["per_class"].values()):
-            values |= {name: None for name in ("auroc", "average_precision", "ece") if name in values}
+
+    def metrics_of(rows: list[list[float]]) -> Metrics:
+        if aspect.multi_label:
+            return multi_label_metrics(rows, targets, aspect.classes)
+        return classification_metrics(rows, targets, aspect.classes, ordered=aspect.ordered)
+
+    metrics = metrics_of([named(record.labels[aspect.name], aspect) for record in records])
+    graded: Metrics = {"per_class": {}}
+    if all(aspect.name in record.probabilities for record in records):
+        graded = metrics_of([list(record.probabilities[aspect.name]) for record in records])
+    if not aspect.multi_label:
+        graded["ece"] = calibration_error(*confidence_and_right(aspect, records))
+    for name in ("auroc", "average_precision", "ece"):
+        if name in metrics:
+            metrics[name] = graded.get(name)
+        for label, values in metrics["per_class"].items():
+            if name in values:
+                values[name] = graded["per_class"].get(label, {}).get(name)
     return metrics
 
 
@@ -129,9 +136,9 @@ def named(labels: Sequence[str], aspect: Aspect) -> list[float]:
 
 
 def confidence_and_right(aspect: Aspect, records: Sequence[StudyRecord]) -> tuple[list[float], list[bool]]:
-    """Probability of each answer, and whether it is right, where both are known."""
+    """Probability of each answer to a single-label aspect, and whether it is right, where both are known."""
     pairs = [
-        (max(record.probabilities[aspect.name]), right)
+        (record.probabilities[aspect.name][aspect.index(record.labels[aspect.name][0])], right)
         for record in records
         if aspect.name in record.probabilities and (right := is_right(record, aspect)) is not None
     ]
@@ -140,8 +147,8 @@ def confidence_and_right(aspect: Aspect, records: Sequence[StudyRecord]) -> tupl
 
 def calibration_metrics(aspect: Aspect, records: Sequence[StudyRecord]) -> Metrics:
     """Whether the diagnosis's probabilities can be believed; empty where there are none."""
-    confidence, right = confidence_and_right(aspect, records)
-    if aspect.multi_label or not confidence:
+    confidence, right = ([], []) if aspect.multi_label else confidence_and_right(aspect, records)
+    if not confidence:
         return {}
     known = [record for record in records if aspect.name in record.probabilities]
     probabilities = np.array([record.probabilities[aspect.name] for record in known])
@@ -193,8 +200,8 @@ def abstention(records: Sequence[StudyRecord], space: LabelSpace, below: float) 
     """
     result: Metrics = {"below": below, "aspects": {}}
     for aspect in space.aspects:
-        confidence, right = confidence_and_right(aspect, records)
-        if aspect.multi_label or not right:
+        confidence, right = ([], []) if aspect.multi_label else confidence_and_right(aspect, records)
+        if not right:
             continue
         given = [correct for sure, correct in zip(confidence, right, strict=True) if sure >= below]
         result["aspects"][aspect.name] = {

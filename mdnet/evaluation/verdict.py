@@ -1,19 +1,22 @@
 """The evaluation in words: short sentences, each drawn from numbers in `metrics.json` and their intervals.
 
-A difference counts when its 95% interval leaves out 0; too few studies are said to be too few.
+A difference counts when its 95% interval leaves out 0; too few patients are said to be too few.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from math import pi, sqrt
 from typing import Any
+
+from mdnet.evaluation.record import count_in_words
 
 __all__ = ["verdict"]
 
-_FEW = 20  # studies with fewer than these prove nothing by not differing
+_FEW = 20  # fewer patients than these prove nothing by not differing
 _HARDLY = 0.1  # share of the reports' score that must be lost on other studies' references
 _ALIKE = 0.1  # share of studies with the same report that is worth a sentence
-_OFF = 0.1  # calibration error that is worth a sentence
+_OFF = 0.1  # calibration error, above that of true probabilities, that is worth a sentence
 
 Metrics = Mapping[str, Any]
 
@@ -48,9 +51,8 @@ def _dependence(metrics: Metrics) -> Iterator[str]:
     if _above(compared):
         hardly = compared["difference"] < _HARDLY * own
         yield f"The reports {'hardly depend' if hardly else 'depend'} on the image: {numbers}."
-    elif compared["studies"] < _FEW:
-        few = f"{compared['studies']} studies are too few to tell whether the reports depend on the image"
-        yield f"{few}: {numbers}."
+    elif _few(compared):
+        yield f"{_counted(compared)} are too few to tell whether the reports depend on the image: {numbers}."
     elif likelihood is None:
         yield f"The reports do not depend on the image: {numbers}."
     else:
@@ -102,11 +104,17 @@ def _diagnosis(metrics: Metrics) -> Iterator[str]:
     # The baseline of the same studies as the difference.
     numbers = f"{accuracy:.0%} right against {accuracy - compared['difference']:.0%} ({_interval(compared)})"
     better = (
-        "better" if _above(compared) else "no better" if compared["studies"] >= _FEW else "not surely better"
+        "better"
+        if _above(compared)
+        else "worse"
+        if _below(compared)
+        else "not surely better"
+        if _few(compared)
+        else "no better"
     )
     yield f"The diagnosis is {better} than the commonest class for all: {numbers}."
     error = metrics["diagnosis"].get("ece")
-    if error is not None and error >= _OFF and compared["studies"] >= _FEW:
+    if error is not None and error >= _OFF + _chance_error(metrics) and not _few(compared):
         yield (
             f"The diagnosis's probabilities cannot be taken at their word: they are off by {error:.0%} on "
             "average (ECE)."
@@ -122,7 +130,7 @@ def _maps(metrics: Metrics) -> Iterator[str]:
         if _above(compared):
             yield f"{subject} peaks on the masks more often than chance ({gain})."
         else:
-            proven = "surely " if compared["studies"] < _FEW else ""
+            proven = "surely " if _few(compared) else ""
             yield f"{subject} does not {proven}peak on the masks more often than chance ({gain})."
 
 
@@ -130,10 +138,33 @@ def _statements(metrics: Metrics) -> Iterator[str]:
     statements = metrics.get("statements")
     if not statements:
         return
-    sentence = f"The text states the true class in {statements['true']:.0%} of the cases"
+    sentence = (
+        f"The text states the true class in {statements['true']:.0%} of the cases and none in "
+        f"{statements['silent']:.0%}"
+    )
     if statements["contradiction"] is not None:
-        sentence += f" and contradicts the model's own class in {statements['contradiction']:.0%}"
+        contradicted = f"{statements['contradiction']:.0%}"
+        sentence += f"; where it states one, it contradicts the model's own class in {contradicted}"
     yield f"{sentence}."
+
+
+def _chance_error(metrics: Metrics) -> float:
+    """About the calibration error that as many answers would show if every probability were true.
+
+    The mean distance of a bin's accuracy from its expectation p is sqrt(2 p (1 - p) / (pi n)).
+    """
+    bins = [each for each in metrics.get("calibration", {}).get("reliability", ()) if each["count"]]
+    spread = (each["count"] * each["confidence"] * (1 - each["confidence"]) for each in bins)
+    total = sum(each["count"] for each in bins)
+    return sum(sqrt(2 * max(each, 0.0) / pi) for each in spread) / total if total else 0.0
+
+
+def _few(compared: Metrics) -> bool:
+    return compared["low"] is None or compared["patients"] < _FEW
+
+
+def _counted(compared: Metrics) -> str:
+    return count_in_words(compared["studies"], compared["patients"])
 
 
 def _above(compared: Metrics) -> bool:
@@ -147,9 +178,7 @@ def _below(compared: Metrics) -> bool:
 def _interval(compared: Metrics, *, scale: float = 1.0) -> str:
     """The interval of a difference in words."""
     if compared["low"] is None:
-        return f"{compared['studies']} studies of one patient"
+        return f"{_counted(compared)}, too few for an interval"
     low, high = scale * compared["low"], scale * compared["high"]
     digits = 0 if scale > 1 else 2
-    return (
-        f"95% interval of the difference {low:.{digits}f} to {high:.{digits}f}, {compared['studies']} studies"
-    )
+    return f"95% interval of the difference {low:.{digits}f} to {high:.{digits}f}, {_counted(compared)}"

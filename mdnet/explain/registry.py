@@ -110,6 +110,8 @@ def register_method(
     randomised: bool = False,
 ) -> Callable[[Callable[..., Tensor | Maps]], Callable[..., Tensor | Maps]]:
     """Adds a function to the registry; its keyword-only arguments are the method's settings."""
+    if name in _METHODS:
+        raise ConfigurationError(f"method {name!r} is registered already")
 
     def register(function: Callable[..., Tensor | Maps]) -> Callable[..., Tensor | Maps]:
         _METHODS[name] = Method(name, function, unit, targets, by_design, randomised)
@@ -167,6 +169,8 @@ def explain(
     if unknown:
         allowed = ", ".join(chosen.parameters) or "none"
         raise ConfigurationError(f"{method} has no setting {', '.join(unknown)}; its settings: {allowed}")
+    for name, value in parameters.items():
+        _check_kind(method, name, value, chosen.parameters[name])
     settings = chosen.parameters | parameters
     views = predictor.model.views
     sources = [source_of(images_of(study, views), number) for number, study in enumerate(images)]
@@ -175,6 +179,8 @@ def explain(
     for each in dict.fromkeys(resolved):
         if not isinstance(each, chosen.targets):
             raise ConfigurationError(f"{method} cannot explain a {type(each).__name__}")
+        if isinstance(each, ClassTarget):
+            each.weights(predictor.model)  # names the aspects and classes there are
 
     results: list[Explanation | None] = [None] * len(pictures)
     kinds = [(each, len(own)) for each, own in zip(resolved, pictures, strict=True)]
@@ -225,6 +231,17 @@ def _resolved(
         each = target(finding) if callable(target) else target
         resolved.append(each.resolved(finding) if isinstance(each, ClassTarget) else each)
     return resolved
+
+
+def _check_kind(method: str, name: str, value: Any, default: Any) -> None:
+    """Raises `ConfigurationError` for a setting of another kind than its default; None stands for a name."""
+    kind = str if default is None else type(default)
+    fits = isinstance(value, (list, tuple)) if kind is tuple else isinstance(value, kind)
+    fits |= kind is float and isinstance(value, int)
+    if isinstance(value, bool) or not (fits or (value is None and default is None)):
+        kinds = {int: "a whole number", float: "a number", tuple: "a list", str: "a name"}
+        usual = "" if default is None else f", such as {default!r}"
+        raise ConfigurationError(f"{method}: {name} is {value!r}: give {kinds[kind]}{usual}")
 
 
 def _load() -> None:

@@ -50,9 +50,7 @@ def _slic(model: MDNet, image: Tensor, parts: int) -> Tensor:
     except ImportError as error:
         raise MissingExtraError("skimage", "slic") from error
     assert model.preprocessing is not None  # a Predictor makes sure
-    values = image.detach().double().cpu().numpy().transpose(1, 2, 0)
-    colours = values * np.array(model.preprocessing.std) + np.array(model.preprocessing.mean)
-    colours = np.broadcast_to(colours.clip(0.0, 1.0), (*colours.shape[:2], 3))  # grey has one channel
+    colours = model.preprocessing.to_image(image.detach()[None])[0]  # (H, W, 3)
     segments = slic(colours, n_segments=parts, start_label=0, channel_axis=-1, **_SLIC)
     numbers = np.unique(segments, return_inverse=True)[1].reshape(segments.shape)
     return torch.from_numpy(numbers).to(image.device)

@@ -56,7 +56,7 @@ class ClassTarget:
         answer = finding.aspects[name]
         if aspect.multi_label:
             label = max(answer.probabilities, key=lambda c: answer.probabilities[c])
-            return replace(self, aspect=name, label=label)
+            return ClassTarget(name, label, self.against if self.against != label else None)
         against = self.against if self.against != answer.label else None
         return ClassTarget(name, answer.label, against or answer.opposite(answer.label))
 
@@ -65,11 +65,17 @@ class ClassTarget:
         return "logit"
 
     def weights(self, model: MDNet) -> tuple[int, Tensor]:
-        """Position of the aspect, and (classes,) weights: +1 for the class, -1 for the other."""
+        """Position of the aspect, and (classes,) weights: +1 for the class, -1 for the other.
+
+        Raises:
+            ConfigurationError: A name left open or that the model lacks, or a class against itself.
+        """
         space = model.config.space
         if self.aspect is None or self.label is None:
             raise ConfigurationError("name the aspect and the class, or take them from a finding: resolved()")
         aspect = space[self.aspect]
+        if self.label == self.against:
+            raise ConfigurationError(f"{self}: a class against itself is 0 everywhere; name another class")
         weights = torch.zeros(len(aspect.classes))
         weights[aspect.index(self.label)] += 1.0
         if self.against is not None:
@@ -105,11 +111,13 @@ class TextTarget:
             ConfigurationError: The model writes no such section, does not know a word, or there is none.
         """
         sections = model.config.sections
+        if not sections:
+            raise ConfigurationError("the model writes no report: there is no word to explain")
         ids = {}
         for section, words in self.texts.items():
             if model.tokenizer is None or section not in sections:
                 raise ConfigurationError(
-                    f"no section {section!r}; the model's sections: {', '.join(sections) or 'none'}"
+                    f"no section {section!r}; the model's sections: {', '.join(sections)}"
                 )
             ids[section] = [model.tokenizer.id_of(word) for word in words]
         length = max((len(numbers) for numbers in ids.values()), default=0)
@@ -155,7 +163,7 @@ class WordTarget(TextTarget):
         words = section_of(finding, section).words
         if not 0 <= position < len(words):
             raise ConfigurationError(
-                f"section {section!r} has {len(words)} words, counted from 0: no word {position}"
+                f"section {section!r} has {len(words)} words: there is no word {position + 1} in it"
             )
         return cls(section, words[: position + 1])
 

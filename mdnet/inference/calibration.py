@@ -33,12 +33,12 @@ from mdnet.metrics.calibration import fit_temperature
 from mdnet.models.calibration import Calibration, FeatureReference
 from mdnet.models.weights import resolve_weights
 
-__all__ = ["calibrate_folder", "fit_calibration", "fit_reference"]
+__all__ = ["calibrate_folder", "fit_calibration", "fit_reference", "studies_in_words"]
 
 _log = logging.getLogger(__name__)
 
 _FOLDS = 5
-_LEAST_PATIENTS = 20  # fewer say nothing of where familiar features lie
+_LEAST_PATIENTS = 20  # fewer say nothing of where familiar features lie, nor of a temperature
 _RIDGE = 1e-6  # of a variance of 1: features that never vary leave the covariance invertible
 
 Floats = npt.NDArray[np.float64]
@@ -51,7 +51,8 @@ def fit_calibration(predictor: Predictor, studies: Sequence[Study], *, fitted_on
     Args:
         predictor: The model; a calibration that it has already plays no part.
         studies: Of their images the first `model.views` are looked at. Of an aspect without a label on
-            any of them the temperature is 1.
+            any of them the temperature is 1, and so are all where there are fewer than 20 patients: one
+            wrong answer among a few says nothing of confidence.
         fitted_on: What the studies are, in words.
 
     Raises:
@@ -79,9 +80,16 @@ def fit_calibration(predictor: Predictor, studies: Sequence[Study], *, fitted_on
             logits[name].append(values.cpu().double())
             targets[name].append(batch.labels[name].cpu())
     patients = [study.patient or study.id for study in studies]
+    enough = len(set(patients)) >= _LEAST_PATIENTS
+    if logits and not enough:
+        _log.warning(
+            "no temperature is fitted: %d patients are fewer than %d", len(set(patients)), _LEAST_PATIENTS
+        )
     return Calibration(
         temperatures={
             name: fit_temperature(torch.cat(values).numpy(), torch.cat(targets[name]).numpy())
+            if enough
+            else 1.0
             for name, values in logits.items()
         },
         reference=fit_reference(torch.cat(features).numpy(), patients),
@@ -151,9 +159,14 @@ def calibrate_folder(folder: Path, data: StudySet, *, split: str = "val") -> Cal
     """
     predictor = Predictor.from_pretrained(folder)
     studies = data.split(split)
-    fitted_on = f"{len(studies)} studies of split {split} of {data.provenance or data.root}"
+    fitted_on = studies_in_words(data, split)
     calibration = fit_calibration(predictor, studies, fitted_on=fitted_on)
     calibration.save(resolve_weights(folder))
     temperatures = ", ".join(f"{name} {value:.2f}" for name, value in calibration.temperatures.items())
     _log.info("calibrated on %s: temperatures %s", fitted_on, temperatures or "of no aspect")
     return calibration
+
+
+def studies_in_words(data: StudySet, split: str) -> str:
+    """What `Calibration.fitted_on` says of a split."""
+    return f"{len(data.split(split))} studies of split {split} of {data.provenance or data.root}"

@@ -58,6 +58,10 @@ class Predictor:
         name: What findings call it.
         device: Where to compute; the best there is unless named.
         batch_size: Studies computed at once.
+
+    Raises:
+        WeightsError: The model lacks its preprocessing or its tokenizer.
+        ConfigurationError: There is no such device, or no study in a batch.
     """
 
     def __init__(
@@ -69,7 +73,9 @@ class Predictor:
             )
         if model.report is not None and model.tokenizer is None:
             raise WeightsError(f"{name or 'model'}: no tokenizer.json; save it with its tokenizer")
-        self.device = torch.device(device) if device is not None else best_device()
+        if batch_size < 1:
+            raise ConfigurationError(f"batch size {batch_size}: give 1 or more")
+        self.device = checked_device(device) if device is not None else best_device()
         model.to(self.device)  # type: ignore[arg-type]  # transformers wraps it without its types
         self.model = model.eval()
         self.preprocessing = model.preprocessing
@@ -343,6 +349,19 @@ def sharpness(attention: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         return np.ones(len(attention))
     entropy = -(attention * np.log(np.where(attention > 0, attention, 1.0))).sum(axis=1)
     return 1.0 - entropy / np.log(positions)
+
+
+def checked_device(device: str | torch.device) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        ConfigurationError: This machine has none, or it takes no numbers.
+    """
+    try:
+        torch.zeros(1, device=device).cpu()
+        return torch.device(device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ConfigurationError(f"device {device}: not on this machine; give cpu, cuda or mps") from error
 
 
 def best_device() -> torch.device:

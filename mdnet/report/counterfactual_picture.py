@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["save_counterfactual_picture"]
 
 _SIDE = 3.2  # inches a panel
+_TITLE = 0.5  # inches above it: two lines
 
 
 def save_counterfactual_picture(
@@ -33,7 +34,7 @@ def save_counterfactual_picture(
         path: The PNG file.
     """
     removal = counterfactual.in_image
-    figure = new_figure(_SIDE * (2 if removal else 1), _SIDE + 0.35)
+    figure = new_figure(_SIDE * (2 if removal else 1), _SIDE + _TITLE)
     axes = figure.subplots(1, 2 if removal else 1, squeeze=False)[0]
     before = f"{counterfactual.aspect}: {counterfactual.answer}"
     height, width = image.shape[:2]

@@ -41,7 +41,9 @@ def save_picture(explanations: Sequence[Explanation], path: Path) -> Path:
     panels = 1 + len(explanations)
     columns = min(panels, _COLUMNS)
     rows = math.ceil(panels / columns)
-    figure = new_figure(_SIDE * columns, (_SIDE + 1.1) * rows)
+    height, width = explanations[0].image.shape[:2]
+    tall = _SIDE * min(height / width, 1.0)  # a strip of views needs no square
+    figure = new_figure(_SIDE * columns, (tall + 1.1) * rows)
     axes = list(np.atleast_1d(figure.subplots(rows, columns)).ravel())
     for axis in axes:
         axis.set_axis_off()

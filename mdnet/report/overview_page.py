@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
 from mdnet.explain.overview.embedding import METHODS
 from mdnet.explain.overview.scales import scale_lines
 from mdnet.explain.overview.summary import Overview
-from mdnet.files import write_text
+from mdnet.files import file_name, write_text
 from mdnet.inference.finding import Finding
 from mdnet.inference.predictor import Predictor
 from mdnet.report.errors_page import write_errors_page
@@ -39,9 +38,9 @@ def write_overview(overview: Overview, predictor: Predictor, folder: Path, *, da
     if overview.scales:
         files.append(save_figure(scales_picture(overview.scales), folder / "scales.png"))
     if overview.errors:
-        findings = _findings(overview, predictor)
+        findings = found_again(overview, predictor)
         pages = {
-            study: finding.save_html(folder / "errors" / f"{_file_name(study)}.html")
+            study: finding.save_html(folder / "errors" / f"{file_name(study)}.html")
             for study, finding in findings.items()
         }
         files.append(
@@ -59,15 +58,11 @@ def write_overview(overview: Overview, predictor: Predictor, folder: Path, *, da
     return files
 
 
-def _findings(overview: Overview, predictor: Predictor) -> Mapping[str, Finding]:
+def found_again(overview: Overview, predictor: Predictor) -> Mapping[str, Finding]:
+    """Study id to the finding of every study whose error is shown, with its maps."""
     places = {case.study: case.place for case in overview.cases}
-    images = [overview.observations[place].record.study.images[0] for place in places.values()]
-    return dict(zip(places, predictor.stream(images), strict=True))
-
-
-def _file_name(study: str) -> str:
-    """A study's id as a file name: what some file system forbids becomes its code point."""
-    return re.sub(r"[^\w.-]|^\.", lambda match: f"-{ord(match[0]):x}-", study)
+    studies = [overview.observations[place].record.study for place in places.values()]
+    return dict(zip(places, predictor.stream(studies), strict=True))
 
 
 def _write_index(overview: Overview, folder: Path, data: str) -> Path:

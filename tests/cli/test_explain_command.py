@@ -37,7 +37,7 @@ def test_methods_are_listed_with_their_settings(capsys):
 
 def test_a_contrast_is_written_in_every_format_and_sums_to_the_difference_of_logits(tmp_path, capsys):
     words = [TILE, "--aspect", "mitosis", "--label", "frequent", "--against", "absent"]
-    assert call(*words, "--format", "html,png,npz", "--out", tmp_path / "why") == 0
+    assert call(*words, "--format", "html, png,npz", "--out", tmp_path / "why") == 0
     written = capsys.readouterr().out.splitlines()
     assert [Path(line).name for line in written] == ["p00000.html", "p00000.png", "p00000_evidence.npz"]
     each = Explanation.load_npz(tmp_path / "why/p00000_evidence.npz")
@@ -104,7 +104,10 @@ def test_a_word_is_explained_by_its_attention(tmp_path, capsys):
         ([TILE, "--word", 3], "explain one thing"),
         ([TILE, "--section", "nothing"], "no section 'nothing'"),
         ([TILE, "--section", "mitosis", "--word", 99], "11 words"),
+        ([TILE, "--section", "mitosis", "--word", 0], "words count from 1"),
+        ([TILE, "--set", "evidence.block=3"], "give a name"),
         ([TILE, "--method", "attention"], "cannot explain"),
+        ([TILE, "--benchmark", "--label", "rare", "--set", "lime.parts=9"], "leave out --label, --set"),
         (["nowhere/"], "no image there"),
     ],
 )

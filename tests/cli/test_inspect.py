@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from mdnet.cli.main import main
@@ -63,6 +64,18 @@ def test_statistics_units_and_gradients_of_a_data_set(tmp_path):
     for name in ("statistics.png", f"unit-{LAYER}-3.png", "gradients.png"):
         with Image.open(tmp_path / name) as picture:
             assert min(picture.size) > 300
+
+
+def test_a_model_of_several_views_is_inspected_with_one_image_at_a_time(build_model, tmp_path, capsys):
+    build_model(views=2, dtype=torch.float32).save_pretrained(tmp_path / "two")
+    common = ["--weights", tmp_path / "two", "--out", tmp_path]
+    assert call("layers", "--json", "--weights", tmp_path / "two") == 0
+    shapes = {layer["name"]: layer["shape"] for layer in json.loads(capsys.readouterr().out)}
+    assert shapes["image.stem"] == [1, 4, 16, 16]
+    assert call("activations", SAMPLE / "images/p00000.png", "--layer", "image.stem", *common) == 0
+    units = ["units", SAMPLE, "--split", "test", "--top", 2, "--layer", "image.stem", "--channel", 1]
+    assert call(*units, *common) == 0
+    assert len(json.loads((tmp_path / "unit-image.stem-1.json").read_text())) == 2
 
 
 def test_a_class_and_a_unit_are_maximised(tmp_path):

@@ -143,7 +143,7 @@ def test_patients_are_swapped_and_drawn_whole_and_their_absence_is_said(found, t
     assert by_patient.patients == 8
     assert {each.test for each in by_patient.differences} == {"randomisation"}
     assert all(each.p * 2**8 == pytest.approx(round(each.p * 2**8)) for each in by_patient.differences)
-    assert any("16 studies are too few" in sentence for sentence in by_patient.sentences())
+    assert any("equally good: 16 studies of 8 patients." in sentence for sentence in by_patient.sentences())
 
 
 @pytest.mark.parametrize(
@@ -174,6 +174,9 @@ def test_folders_that_cannot_be_compared_are_one_line(runs, tmp_path):
     lines = (cut / "predictions.jsonl").read_text().splitlines(keepends=True)
     (cut / "predictions.jsonl").write_text("".join(lines[:7]))
     with pytest.raises(DataError, match=r"7 studies, metrics\.json has 40"):
+        compare_runs(runs["poor"], cut)
+    (cut / "predictions.jsonl").write_text('{"id": "s0", "truth": {"labels": {}}}\n')
+    with pytest.raises(DataError, match=r"jsonl:1: no id or no truth"):
         compare_runs(runs["poor"], cut)
 
 

@@ -13,10 +13,11 @@ from PIL import Image
 
 from mdnet.errors import DataError, WeightsError
 from mdnet.evaluation import dependence
-from mdnet.evaluation.unfamiliar import unfamiliarity
+from mdnet.evaluation.unfamiliar import unfamiliar_images, unfamiliarity
 from mdnet.inference.calibration import fit_calibration
 from mdnet.inference.finding import Unusualness
 from mdnet.inference.predictor import Predictor
+from mdnet.models.calibration import Calibration
 from mdnet.models.image_module import ImageFeatures
 
 MODEL = SimpleNamespace(
@@ -98,11 +99,12 @@ def test_images_of_another_kind_are_told_from_the_studies(calibrated, phantom_da
         replace(make_record(study), unusualness=finding.unusualness)
         for study, finding in zip(studies, findings, strict=True)
     ]
-    found = unfamiliarity(calibrated, records, tmp_path)
+    images = unfamiliar_images(calibrated, tmp_path)
+    found = unfamiliarity(calibrated, records, images)
     assert (found["images"], found["studies"]) == (3, 6)
     assert found["auroc"] == 1.0
     far = [replace(record, unusualness=Unusualness(0.99, 1e6, True)) for record in records]
-    assert unfamiliarity(calibrated, far, tmp_path) == {
+    assert unfamiliarity(calibrated, far, images) == {
         "images": 3,
         "studies": 6,
         "auroc": 0.0,
@@ -110,10 +112,13 @@ def test_images_of_another_kind_are_told_from_the_studies(calibrated, phantom_da
         "flagged_studies": 1.0,
     }
     with pytest.raises(DataError, match="no image there"):
-        unfamiliarity(calibrated, records, tmp_path / "empty")
+        unfamiliar_images(calibrated, tmp_path / "empty")
 
 
 def test_a_model_without_calibration_is_told_so(build_model, tmp_path):
     predictor = Predictor(build_model(dtype=torch.float32, sections=()), name="x", device="cpu")
     with pytest.raises(WeightsError, match="x: not calibrated"):
-        unfamiliarity(predictor, [], tmp_path)
+        unfamiliar_images(predictor, tmp_path)
+    predictor.model.calibration = Calibration({})
+    with pytest.raises(WeightsError, match="x: calibrated on too few patients"):
+        unfamiliar_images(predictor, tmp_path)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from mdnet.cli.main import main
+from mdnet.data.readers import read_studies
 from mdnet.errors import ConfigurationError
 from mdnet.evaluation.run import evaluate_run
+from mdnet.inference.calibration import calibrate_folder
 from mdnet.training.configuration import TrainingConfig
 from mdnet.training.run import train_run
 
@@ -68,6 +71,41 @@ def test_a_runs_own_predictions_score_the_same_from_the_file(run, phantom_folder
     assert theirs["provenance"]["data_hash"] == ours["provenance"]["data_hash"]
     assert call("--predictions", run / "predictions.jsonl", "--data", phantom_folder, "--split", "val") == 2
     assert "no line for" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("split", "says"), [("train", "was trained on"), ("val", "flatter the model"), ("test", "")]
+)
+def test_a_split_that_shaped_the_model_is_said_first(run, split, says):
+    first = evaluate_run(run, split=split).metrics["verdict"][0]
+    assert (says or "too few to tell") in first
+
+
+def test_attention_that_is_not_used_is_said(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    for passed in (True, False):
+        (copy / "checks.json").write_text(json.dumps({"attention_used": {"passed": passed}}))
+        said = any("attention is not used" in words for words in evaluate_run(copy).metrics["verdict"])
+        assert said != passed
+
+
+def test_a_model_trained_without_a_label_is_evaluated_by_its_text(phantom_folder, tmp_path):
+    data = shutil.copytree(phantom_folder, tmp_path / "data")
+    file = data / "studies.jsonl"
+    studies = [json.loads(line) | {"labels": {}} for line in file.read_text().splitlines()]
+    file.write_text("".join(json.dumps(study) + "\n" for study in studies))
+    config = TrainingConfig(data=str(data), out=str(tmp_path / "run"), model_options=SMALL, epochs=1)
+    metrics = evaluate_run(train_run(config)).metrics
+    assert metrics["aspects"] == {}
+    assert "bleu_4" in metrics["text"]
+
+
+def test_temperatures_fitted_on_what_is_scored_are_said(run, phantom_folder, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    calibrate_folder(copy, read_studies(phantom_folder), split="test")
+    metrics = evaluate_run(copy).metrics
+    assert metrics["verdict"][0].startswith("The temperatures were fitted on these very studies")
+    assert "split test" in metrics["temperature_scaling"]["fitted_on"]
 
 
 @pytest.mark.parametrize(

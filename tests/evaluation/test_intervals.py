@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from answers import SPACE, make_record, make_study
 
-from mdnet.evaluation.comparisons import bleu_difference
+from mdnet.evaluation.comparisons import bleu_difference, difference
 from mdnet.evaluation.intervals import intervals
 from mdnet.evaluation.record import StudyRecord, groups_of
 from mdnet.evaluation.scores import score
@@ -102,6 +102,14 @@ def test_one_patient_bounds_nothing(records):
     assert intervals(alone, score(alone, SPACE), SPACE) == {}
 
 
+@pytest.mark.parametrize(("patients", "bounded"), [(5, False), (6, True)])
+def test_a_difference_of_fewer_than_six_patients_has_no_interval(patients, bounded):
+    studies = [make_record(make_study(f"s{n}", patient=f"p{n % patients}")) for n in range(30)]
+    found = difference(np.arange(1.0, 31.0), studies)
+    assert (found["low"] is not None) is bounded
+    assert (found["studies"], found["patients"]) == (30, patients)
+
+
 def test_a_difference_of_bleu_is_paired(records):
     ours = score(records, SPACE).text
     assert bleu_difference(ours, ours, records) == {
@@ -109,6 +117,7 @@ def test_a_difference_of_bleu_is_paired(records):
         "low": 0.0,
         "high": 0.0,
         "studies": len(records),
+        "patients": 9,
     }
 
 

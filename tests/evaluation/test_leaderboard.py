@@ -69,6 +69,16 @@ def test_seeds_of_one_recipe_are_one_row_of_mean_and_spread(board, folder):
     assert poor.members == ()
 
 
+def test_a_baseline_that_nothing_was_measured_of_has_no_number(folder, tmp_path):
+    shutil.copytree(folder / "good1", tmp_path / "run")
+    file = tmp_path / "run" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["baselines"]["majority"] = {"conclusion": {"class": "normal", "accuracy": None}}
+    file.write_text(json.dumps(metrics))
+    (table,) = leaderboard(tmp_path).tables
+    assert "majority class" not in [row.name for row in table.baselines]
+
+
 def test_spread_by_hand():
     found = spread([1.0, 2.0, 3.0])
     half = 4.302652729911275 / 3**0.5  # Student's t, 97.5%, two degrees of freedom; the deviation is 1

@@ -131,6 +131,18 @@ WHOLE = [{"id": s.id, "report": "words"} for s in STUDIES]
             [{"id": "a", "probabilities": {"conclusion": {"normal": "x", "tumor": 1}}}],
             r":1: aspect 'conclusion' has a value that is no number",
         ),
+        (
+            [{"id": "a", "probabilities": {"conclusion": {"normal": 70, "tumor": 30}}}],
+            r":1: aspect 'conclusion' has probabilities of 30 to 70 that sum to 100",
+        ),
+        (
+            [{"id": "a", "probabilities": {"conclusion": {"normal": 0.2, "tumor": 0.3}}}],
+            r":1: aspect 'conclusion' has probabilities of 0.2 to 0.3 that sum to 0.5",
+        ),
+        ([{"id": "a", "logits": {"conclusion": {"normal": 10**400, "tumor": 1}}}], r":1: .* is no number"),
+        ([{"id": "a", "aspects": {"mitoses": {}}}], r":1: aspect 'mitoses' is none of the data's"),
+        ([{"id": "a", "aspects": {"mitosis": "rare"}}], r":1: mitosis is no object"),
+        ([{"id": s.id, "reports": "words"} for s in STUDIES], r"answers\.jsonl: no line has an answer"),
         ([{"id": "a", "report": 3}], r":1: a report that is no text"),
         ([{"id": "a", "report": {"mitosis": 3}}], r":1: a report that is no text"),
     ],

@@ -55,6 +55,15 @@ def test_classes_without_probabilities_have_no_auroc():
     assert score(RECORDS, SPACE).metrics["diagnosis"]["auroc"] is not None
 
 
+def test_an_answer_that_is_not_the_likeliest_is_scored_as_it_was_given():
+    other = [StudyRecord(r.study, {"conclusion": ("normal",)}, r.probabilities) for r in RECORDS]
+    scored = score(other, SPACE)
+    assert scored.metrics["diagnosis"]["confusion"] == [[2, 0], [2, 0]]
+    assert scored.metrics["diagnosis"]["auroc"] == score(RECORDS, SPACE).metrics["diagnosis"]["auroc"]
+    # "normal" at 0.95 (right), 0.1 (wrong), and in one bin 0.6 (wrong) and 0.55 (right).
+    assert scored.metrics["diagnosis"]["ece"] == pytest.approx((0.05 + 0.1 + 2 * 0.075) / 4)
+
+
 def test_studies_are_ranked_by_aspects_and_words():
     report = {"conclusion": "a tumor is seen"}
     records = [

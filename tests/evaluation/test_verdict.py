@@ -9,8 +9,16 @@ import pytest
 from mdnet.evaluation.verdict import verdict
 
 
-def gap(difference: float, low: float | None, high: float | None, studies: int = 200) -> dict[str, Any]:
-    return {"difference": difference, "low": low, "high": high, "studies": studies}
+def gap(
+    difference: float, low: float | None, high: float | None, studies: int = 200, patients: int | None = None
+) -> dict[str, Any]:
+    return {
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "studies": studies,
+        "patients": studies if patients is None else patients,
+    }
 
 
 def metrics_of(**comparisons: Any) -> dict[str, Any]:
@@ -48,7 +56,8 @@ def test_reports_that_fit_other_studies_as_well_are_said_not_to_depend_on_the_im
         (gap(0.0, -0.1, 0.1), gap(0.0, -0.1, 0.1), "The reports do not depend on the image:"),
         (gap(0.0, -0.1, 0.1), gap(0.9, 0.5, 1.3), "The written reports do not depend on the image:"),
         (gap(0.0, -0.1, 0.1, studies=19), None, "19 studies are too few to tell"),
-        (gap(0.1, None, None, studies=30), None, "The reports do not depend on the image:"),
+        (gap(0.1, None, None, studies=30, patients=1), None, "30 studies of 1 patient are too few to tell"),
+        (gap(0.0, -0.1, 0.1, studies=60, patients=19), None, "60 studies of 19 patients are too few to tell"),
     ],
 )
 def test_dependence_is_told_from_both_the_text_and_the_likelihood(own, likelihood, begins):
@@ -87,13 +96,26 @@ def test_a_diagnosis_is_read_against_the_commonest_class():
         "the difference -0.03 to 0.07, 200 studies)."
     )
     assert " is better " in only(metrics_of(diagnosis_minus_majority=gap(0.2, 0.1, 0.3)))
+    assert " is worse " in only(metrics_of(diagnosis_minus_majority=gap(-0.2, -0.3, -0.1)))
     assert "not surely better" in only(metrics_of(diagnosis_minus_majority=gap(0.2, -0.1, 0.5, studies=5)))
+    alone = only(metrics_of(diagnosis_minus_majority=gap(0.2, None, None, studies=30, patients=5)))
+    assert "not surely better" in alone
+    assert "(30 studies of 5 patients, too few for an interval)" in alone
 
 
 def test_probabilities_far_from_the_truth_are_said():
     metrics = metrics_of(diagnosis_minus_majority=gap(0.2, 0.1, 0.3))
     metrics["diagnosis"]["ece"] = 0.17
     assert "off by 17%" in verdict(metrics)[1]
+
+
+@pytest.mark.parametrize(("count", "said"), [(3, False), (300, True)])
+def test_an_error_that_true_probabilities_show_among_few_answers_is_not_held_against_them(count, said):
+    metrics = metrics_of(diagnosis_minus_majority=gap(0.2, 0.1, 0.3))
+    metrics["diagnosis"]["ece"] = 0.17
+    bins = [{"count": count, "confidence": c} for c in (0.55, 0.65, 0.75)]
+    metrics["calibration"] = {"reliability": [*bins, {"count": 0, "confidence": None}]}
+    assert (len(verdict(metrics)) == 2) is said
 
 
 def test_maps_are_read_against_chance():
@@ -110,11 +132,10 @@ def test_maps_are_read_against_chance():
 
 def test_text_against_diagnosis_is_said():
     metrics = metrics_of()
-    metrics["statements"] = {"true": 0.8, "contradiction": 0.12}
-    assert only(
-        metrics
-    ) == "The text states the true class in 80% of the cases and contradicts the model's own " + (
-        "class in 12%."
+    metrics["statements"] = {"true": 0.2, "silent": 0.7, "contradiction": 0.12}
+    assert only(metrics) == (
+        "The text states the true class in 20% of the cases and none in 70%; where it states one, it "
+        "contradicts the model's own class in 12%."
     )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mdnet.data.study import LabelSpace
 from mdnet.errors import ConfigurationError
 from mdnet.explain import registry
 from mdnet.explain.registry import Maps, explain, get_method, list_methods, register_method
@@ -100,12 +101,36 @@ def test_random_methods_follow_the_seed_and_leave_torch_s_generator_alone(small,
     assert first.parameters == {"seed": 1}
 
 
+def test_a_number_may_be_whole_and_a_list_may_be_one_of_yaml(small, pictures, invented):
+    assert explain(small, pictures[:1], method="brightness", power=2)[0].parameters == {"power": 2}
+    (found,) = explain(small, pictures[:1], method="gradient_shap", baselines=["mean"], samples=1)
+    assert found.parameters["baselines"] == ["mean"]
+
+
+def test_a_name_is_given_to_one_method_only(invented):
+    with pytest.raises(ConfigurationError, match="'noise' is registered already"):
+        register_method("noise", unit="none")
+
+
+def test_a_model_without_labels_has_no_class_to_explain(make_predictor, pictures):
+    unlabelled = make_predictor(label_space=LabelSpace())
+    for target, message in ((None, "has no diagnosis"), (ClassTarget("mitosis", "rare"), "no aspect")):
+        with pytest.raises(ConfigurationError, match=message):
+            explain(unlabelled, pictures[:1], target=target)
+
+
 def test_what_cannot_be_done_is_said_before_any_image_is_explained(small, pictures, invented):
     for arguments, message in (
         ({"method": "magic"}, "no method 'magic'; there are"),
         ({"method": "brightness", "contrast": 1}, "brightness has no setting contrast; its settings: power"),
         ({"method": "noise", "contrast": 1}, "its settings: none"),
         ({"method": "attention"}, "attention cannot explain a ClassTarget"),
+        ({"method": "brightness", "power": "abc"}, "brightness: power is 'abc': give a number, such as 1.0"),
+        ({"method": "smooth_grad", "samples": 1.5}, "samples is 1.5: give a whole number, such as 32"),
+        ({"method": "occlusion", "window": True}, "window is True: give a whole number"),
+        ({"method": "gradient_shap", "baselines": "mean"}, "baselines is 'mean': give a list"),
+        ({"method": "evidence", "block": 3}, "block is 3: give a name"),
+        ({"method": "brightness", "target": ClassTarget("mitosis", "green")}, "no class 'green'"),
         (
             {"method": "evidence", "target": SectionTarget("mitosis", ("a",))},
             "cannot explain a SectionTarget",

@@ -115,10 +115,22 @@ def test_text_targets_refuse_what_the_model_cannot_write(small, pictures, findin
     ):
         with pytest.raises(ConfigurationError, match=message):
             score(small, target, pictures[:1])
-    with pytest.raises(ConfigurationError, match=r"has \d+ words, counted from 0: no word 99"):
+    with pytest.raises(ConfigurationError, match=r"has \d+ words: there is no word 100 in it"):
         WordTarget.of(findings[0], "mitosis", 99)
     with pytest.raises(ConfigurationError, match="no section 'polarity'"):
         SectionTarget.of(findings[0], "polarity")
+
+
+def test_a_model_without_sections_says_that_it_writes_no_report(make_predictor, pictures):
+    with pytest.raises(ConfigurationError, match="writes no report"):
+        score(make_predictor(sections=()), ReportTarget(()), pictures[:1])
+
+
+def test_a_class_against_itself_is_refused_and_an_open_answer_never_meets_itself(small, findings):
+    with pytest.raises(ConfigurationError, match="a class against itself is 0 everywhere"):
+        ClassTarget("mitosis", "rare", "rare").weights(small.model)
+    likeliest = max(findings[0].aspects["findings"].probabilities.items(), key=lambda entry: entry[1])[0]
+    assert ClassTarget("findings", against=likeliest).resolved(findings[0]).against is None
 
 
 def test_targets_say_in_words_what_they_explain():

@@ -144,6 +144,13 @@ def test_too_few_patients_give_no_reference_and_a_line(caplog):
     assert "19 patients are too few for an out-of-distribution score" in caplog.text
 
 
+def test_few_patients_leave_every_temperature_at_one(predictor, studies, caplog):
+    with caplog.at_level(logging.WARNING):
+        calibration = fit_calibration(predictor, studies[:19], fitted_on="19 studies")
+    assert set(calibration.temperatures.values()) == {1.0}
+    assert "no temperature is fitted: 19 patients are fewer than 20" in caplog.text
+
+
 def test_what_is_not_finite_or_not_there_is_refused_in_words(predictor):
     with pytest.raises(DataError, match="1 not finite; the model diverged"):
         fit_reference([[np.nan, 1.0]], ["a"])

@@ -227,6 +227,18 @@ def test_a_broken_image_is_named(make_predictor, tmp_path):
         make_predictor()(path)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "nope"}, "device nope: not on this machine"),
+        ({"batch_size": 0}, "batch size 0: give 1 or more"),
+    ],
+)
+def test_a_device_or_batch_that_cannot_be_is_named(build_model, options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        Predictor(build_model(), **options)
+
+
 def test_the_model_is_put_into_evaluation_mode_and_left_without_gradients(build_model, draw_images):
     model = build_model(dtype=torch.float32, dropout=0.5).train()
     predictor = Predictor(model, device="cpu")

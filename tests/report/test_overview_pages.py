@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mdnet.data.readers import read_studies
 from mdnet.explain.overview.summary import Overview, make_overview
 from mdnet.inference.predictor import Predictor
-from mdnet.report.overview_page import write_overview
+from mdnet.report.overview_page import found_again, write_overview
 from mdnet.report.scatter_page import write_scatter_page
 
 OpenPage = Callable[..., Any]
@@ -161,6 +162,16 @@ def test_errors_show_the_wrong_answer_s_evidence_and_lead_to_the_finding(open_pa
     for link in page.locator(".card a").evaluate_all("all => all.map(a => a.getAttribute('href'))"):
         assert (folder / link).is_file()
     assert page.locator("td.wrong").count() >= 1
+
+
+def test_errors_of_several_views_are_shown_with_all_of_them(build_model, overview: Overview):
+    predictor = Predictor(build_model(views=2, dtype=torch.float32), device="cpu")
+    seen = overview.observations[overview.cases[0].place]
+    study = replace(seen.record.study, images=seen.record.study.images * 2)
+    doubled = replace(seen, record=replace(seen.record, study=study))
+    case = replace(overview.cases[0], place=0)
+    (finding,) = found_again(replace(overview, observations=[doubled], cases=(case,)), predictor).values()
+    assert len(finding.views) == 2
 
 
 def test_the_scatter_of_two_thousand_studies_is_small_whatever_they_show(overview: Overview, tmp_path: Path):

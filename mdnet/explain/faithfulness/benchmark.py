@@ -282,10 +282,13 @@ def _row(
         for kind in ("deletion", "insertion"):
             area = columns[f"{kind}_{baseline}"]
             row[f"{kind}_{baseline}_area"] = float(area.mean())
-            row[f"{kind}_{baseline}"] = float((area.mean() - emptied) / fall)
+            # An empty image that scores as high as the whole one leaves no scale.
+            row[f"{kind}_{baseline}"] = float((area.mean() - emptied) / fall) if fall else None
             row[f"{kind}_probability_{baseline}"] = float(columns[f"{kind}_probability_{baseline}"].mean())
         if evidence is not None and name != EVIDENCE:
             for scale, unit in (("", fall), ("_probability", 1.0)):
+                if not unit:
+                    continue
                 key = f"deletion{scale}_{baseline}"
                 # The first studies of both are the same.
                 interval = confidence_interval((columns[key] - evidence[key][:studies]) / unit)

@@ -177,6 +177,8 @@ def _tsne(vectors: FloatArray, seed: int) -> tuple[FloatArray, dict[str, Any]]:
     from sklearn.manifold import TSNE
 
     perplexity = min(_PERPLEXITY, (len(vectors) - 1) / 3)
+    if not np.ptp(vectors, axis=0).any():  # one image many times: PCA has no direction to begin with
+        return np.zeros((len(vectors), 2)), {"perplexity": perplexity, "seed": seed, "divergence": 0.0}
     tsne = TSNE(perplexity=perplexity, init="pca", random_state=seed)
     points = tsne.fit_transform(vectors).astype(np.float64)
     return points, {"perplexity": perplexity, "seed": seed, "divergence": float(tsne.kl_divergence_)}

@@ -98,7 +98,7 @@ def make_overview(
 
     Args:
         predictor: The model.
-        studies: At least four, by their first images.
+        studies: At least four, each by as many images as the model has views.
         methods: Of `embedding.METHODS`.
         seed: Of the embeddings and of the surrogate's halves.
         progress: Show a bar where stderr is a terminal.

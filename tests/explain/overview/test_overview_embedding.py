@@ -27,6 +27,12 @@ def test_pca_is_the_singular_value_decomposition_of_the_centred_data(vectors):
     assert parameters["explained_variance"] == pytest.approx((s**2 / (s**2).sum())[:2])
 
 
+def test_t_sne_of_one_image_many_times_is_one_point():
+    points, parameters = embed(np.ones((6, 80)), "tsne")
+    assert (points == 0).all()
+    assert parameters["divergence"] == 0.0
+
+
 def test_pca_of_one_image_many_times_is_one_point():
     points, parameters = embed(np.ones((6, 5)), "pca")
     assert (points == 0).all()
