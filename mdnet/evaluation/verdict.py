@@ -102,7 +102,7 @@ def _diagnosis(metrics: Metrics) -> Iterator[str]:
         return
     accuracy = metrics["diagnosis"]["accuracy"]
     # The baseline of the same studies as the difference.
-    numbers = f"{accuracy:.0%} right against {accuracy - compared['difference']:.0%} ({_interval(compared)})"
+    numbers = f"{accuracy:.1%} right against {accuracy - compared['difference']:.1%} ({_interval(compared)})"
     better = (
         "better"
         if _above(compared)
@@ -139,11 +139,11 @@ def _statements(metrics: Metrics) -> Iterator[str]:
     if not statements:
         return
     sentence = (
-        f"The text states the true class in {statements['true']:.0%} of the cases and none in "
-        f"{statements['silent']:.0%}"
+        f"The text states the true class in {statements['true']:.1%} of the cases and none in "
+        f"{statements['silent']:.1%}"
     )
     if statements["contradiction"] is not None:
-        contradicted = f"{statements['contradiction']:.0%}"
+        contradicted = f"{statements['contradiction']:.1%}"
         sentence += f"; where it states one, it contradicts the model's own class in {contradicted}"
     yield f"{sentence}."
 

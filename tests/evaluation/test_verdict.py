@@ -92,8 +92,8 @@ def test_the_same_report_for_many_studies_is_said():
 
 def test_a_diagnosis_is_read_against_the_commonest_class():
     assert only(metrics_of(diagnosis_minus_majority=gap(0.02, -0.03, 0.07))) == (
-        "The diagnosis is no better than the commonest class for all: 70% right against 68% (95% interval of "
-        "the difference -0.03 to 0.07, 200 studies)."
+        "The diagnosis is no better than the commonest class for all: 70.0% right against 68.0% (95% "
+        "interval of the difference -0.03 to 0.07, 200 studies)."
     )
     assert " is better " in only(metrics_of(diagnosis_minus_majority=gap(0.2, 0.1, 0.3)))
     assert " is worse " in only(metrics_of(diagnosis_minus_majority=gap(-0.2, -0.3, -0.1)))
@@ -134,8 +134,8 @@ def test_text_against_diagnosis_is_said():
     metrics = metrics_of()
     metrics["statements"] = {"true": 0.2, "silent": 0.7, "contradiction": 0.12}
     assert only(metrics) == (
-        "The text states the true class in 20% of the cases and none in 70%; where it states one, it "
-        "contradicts the model's own class in 12%."
+        "The text states the true class in 20.0% of the cases and none in 70.0%; where it states one, it "
+        "contradicts the model's own class in 12.0%."
     )
 
 
