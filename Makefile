@@ -70,6 +70,11 @@ bench: setup
 	$(BIN)/python benchmarks/out_of_distribution.py --data runs/weights/data
 	$(BIN)/python benchmarks/label_randomisation.py --studies 2000 --epochs 5
 	$(BIN)/python benchmarks/attention_variants.py
+	$(BIN)/python benchmarks/loading.py
+	$(BIN)/python benchmarks/training_speed.py --threads 1 --clock cpu
+	$(BIN)/python benchmarks/training_growth.py --threads 1 --clock cpu
+	$(BIN)/python benchmarks/kill_resume.py --kills 20
+	$(BIN)/python benchmarks/decoding_speed.py
 	$(BIN)/python benchmarks/render.py
 
 clean:

@@ -24,7 +24,8 @@ from torch import nn
 from mdnet.data.phantom import LABEL_SPACE, SECTIONS, draw_study, write_report
 from mdnet.data.text import ReportTokenizer
 from mdnet.models.registry import create_model, list_models
-from mdnet.training.trainer import parameter_groups
+from mdnet.training.configuration import TrainingConfig
+from mdnet.training.optimisation import build_optimizer
 
 TARGET = 1.35
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
@@ -55,7 +56,7 @@ def main() -> None:
     )
     nn.Module.to(model, memory_format=torch.channels_last)  # as the trainer does on a CPU
     model.train()
-    optimizer = torch.optim.AdamW(parameter_groups(model, 0.02), lr=1e-4)
+    optimizer = build_optimizer(model, TrainingConfig(data="", out="", learning_rate=1e-4))
 
     size, studies = model.config.image_size, options.batch_size
     images = torch.randn(studies, 3, size, size).contiguous(memory_format=torch.channels_last)

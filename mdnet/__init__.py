@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mdnet import data, evaluation, explain, export, inference, metrics, models, report, training
+    from mdnet.inference.decoding_config import DecodingConfig
     from mdnet.inference.predictor import Predictor
     from mdnet.models.configuration import MDNetConfig
     from mdnet.models.mdnet import MDNet
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "DecodingConfig": "mdnet.inference.decoding_config",
     "MDNet": "mdnet.models.mdnet",
     "MDNetConfig": "mdnet.models.configuration",
     "Predictor": "mdnet.inference.predictor",
@@ -39,6 +41,7 @@ _PACKAGES = (
 )
 
 __all__ = [
+    "DecodingConfig",
     "MDNet",
     "MDNetConfig",
     "Predictor",

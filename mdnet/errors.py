@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from os import PathLike
 
-__all__ = ["ConfigurationError", "DataError", "ImageError", "MDNetError", "MissingExtraError", "WeightsError"]
+__all__ = [
+    "ConfigurationError",
+    "DataError",
+    "ImageError",
+    "MDNetError",
+    "MissingExtraError",
+    "TrainingError",
+    "WeightsError",
+]
 
 
 class MDNetError(Exception):
@@ -23,6 +31,10 @@ class WeightsError(MDNetError):
     """Weights that are missing, damaged, or made for something else."""
 
 
+class TrainingError(MDNetError):
+    """A training run that cannot go on: a gradient that is no number, a batch that does not fit in memory."""
+
+
 class MissingExtraError(MDNetError, ImportError):
     """An optional package is needed.
 
@@ -33,6 +45,11 @@ class MissingExtraError(MDNetError, ImportError):
 
     def __init__(self, package: str, extra: str) -> None:
         super().__init__(f"{package} is not installed: pip install 'mdnet[{extra}]'")
+        self.package, self.extra = package, extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        """As that of `DataError`."""
+        return type(self), (self.package, self.extra)
 
 
 class DataError(MDNetError, ValueError):
@@ -47,6 +64,10 @@ class DataError(MDNetError, ValueError):
     def __init__(self, where: str | PathLike[str], problem: str, mend: str) -> None:
         super().__init__(f"{where}: {problem}; {mend}")
         self.where, self.problem, self.mend = str(where), problem, mend
+
+    def __reduce__(self) -> tuple[type[DataError], tuple[str, str, str]]:
+        """So that it comes whole out of another process."""
+        return type(self), (self.where, self.problem, self.mend)
 
 
 class ImageError(DataError):

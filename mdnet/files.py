@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from mdnet.errors import ConfigurationError
 
-__all__ = ["file_name", "read_yaml", "write_bytes", "write_text", "writing_tensors"]
+__all__ = ["file_name", "read_yaml", "write_bytes", "write_text", "writing_folder", "writing_tensors"]
 
 
 def file_name(text: str) -> str:
@@ -39,6 +40,35 @@ def write_bytes(path: Path, data: bytes) -> Path:
     finally:
         partial.unlink(missing_ok=True)
     return path
+
+
+@contextmanager
+def writing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to write into, which takes the name `folder` at the end.
+
+    So a killed process or a full disk leaves nothing under that name that could pass for whole.
+
+    Raises:
+        ConfigurationError: `folder` holds something, or is a file, or a mounted disk.
+        OSError: The disk is full; nothing of the new folder is left.
+    """
+    folder = folder.resolve()
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigurationError(f"{folder} is not an empty folder: name a new one, or empty it first")
+    if folder.is_mount():
+        raise ConfigurationError(f"{folder} is a mounted disk, which cannot be renamed: name a folder in it")
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        partial.replace(folder)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        problem = f"{error.strerror}; free some space or name another folder"
+        raise OSError(error.errno, problem, str(folder)) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

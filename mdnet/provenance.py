@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import platform
+import shlex
+import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import mdnet.torchvision_compat
@@ -12,7 +15,7 @@ import transformers
 
 import mdnet
 
-__all__ = ["versions"]
+__all__ = ["start_record", "versions"]
 
 
 def versions() -> dict[str, Any]:
@@ -24,4 +27,16 @@ def versions() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+    }
+
+
+def start_record(device: torch.device, *, processes: int) -> dict[str, Any]:
+    """When, how and on what a process was started; a run has one every time that it goes on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.argv),
+        "device": " ".join(filter(None, (str(device), name))),
+        "processes": processes,
+        **versions(),
     }

@@ -55,7 +55,8 @@ def main() -> None:
 
     predictor = Predictor.from_pretrained(arguments.run)
     config = TrainingConfig.load(arguments.run / "config.yaml")
-    trained_on, fresh = read_studies(Path(config.data)), read_studies(arguments.fresh)
+    trained_on = read_studies(Path(config.data), format=config.format, options=config.reader_options())
+    fresh = read_studies(arguments.fresh)
     metrics = evaluate_studies(predictor, fresh.studies, trained_on).metrics
 
     calibration = predictor.model.calibration

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub: no test needs a network
+os.environ["MDNET_CACHE"] = tempfile.mkdtemp(prefix="mdnet-cache-")  # goes when the tests end
 
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +55,10 @@ SMALL: dict[str, Any] = {
     "attention_size": 6,
     "dropout": 0.0,
 }
+
+
+def pytest_sessionfinish() -> None:
+    shutil.rmtree(os.environ["MDNET_CACHE"], ignore_errors=True)
 
 
 class Batch(NamedTuple):

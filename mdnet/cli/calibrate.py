@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mdnet.cli.options import Columns, Format, Uncertain, reader_options
+
 __all__ = ["calibrate"]
 
 
@@ -15,7 +17,9 @@ def calibrate(
     weights: Annotated[Path, typer.Option(help="Run or model folder; the calibration is written into it.")],
     data: Annotated[Path, typer.Option(help="Folder of the data set.")],
     split: Annotated[str, typer.Option(help="Split to measure on, never the one trained on.")] = "val",
-    format: Annotated[str | None, typer.Option(help="Reader of that data.")] = None,
+    format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the calibration as JSON.")] = False,
 ) -> None:
     """Fit temperatures and the out-of-distribution score of weights that have none; train does it by itself.
@@ -28,7 +32,8 @@ def calibrate(
 
     if not weights.is_dir():
         raise ConfigurationError(f"{weights}: no such folder; name a run or model folder to write into")
-    calibration = calibrate_folder(weights, read_studies(data, format=format), split=split)
+    studies = read_studies(data, format=format, options=reader_options(column, uncertain))
+    calibration = calibrate_folder(weights, studies, split=split)
     if json_:
         typer.echo(json.dumps(calibration.to_dict(), indent=2))
         return

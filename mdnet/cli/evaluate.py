@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mdnet.cli.options import Columns, Format, Uncertain, reader_options
 from mdnet.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def evaluate(
     run: Annotated[Path | None, typer.Option(help="Run folder, as `mdnet train --out` made it.")] = None,
     split: Annotated[str, typer.Option(help="Split to score on.")] = "test",
     data: Annotated[Path | None, typer.Option(help="Another data set than the run's own.")] = None,
-    format: Annotated[str | None, typer.Option(help="Reader of that data.")] = None,
+    format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Score this file of another system's answers; needs --data, no run.")
     ] = None,
@@ -56,12 +59,21 @@ def evaluate(
         raise ConfigurationError("name either a run folder with --run or a file with --predictions")
     if abstain_below is not None and not 0 <= abstain_below <= 1:
         raise ConfigurationError(f"--abstain-below {abstain_below}: a probability lies between 0 and 1")
+    if data is None and (column or uncertain):
+        raise ConfigurationError("--column and --uncertain say how to read other data: add --data")
+    options = reader_options(column, uncertain)
     if run is not None and out is not None:
         raise ConfigurationError("--out is for --predictions: a run's page is written into its own folder")
     result: Evaluation
     if run is not None:
         result = evaluate_run(
-            run, split=split, data=data, format=format, abstain_below=abstain_below, ood=ood
+            run,
+            split=split,
+            data=data,
+            format=format,
+            options=options,
+            abstain_below=abstain_below,
+            ood=ood,
         )
     else:
         if data is None or predictions is None:
@@ -69,7 +81,13 @@ def evaluate(
         if ood is not None:
             raise ConfigurationError("--ood needs a model: name a run with --run")
         result = evaluate_file(
-            predictions, data, split=split, format=format, abstain_below=abstain_below, out=out
+            predictions,
+            data,
+            split=split,
+            format=format,
+            options=options,
+            abstain_below=abstain_below,
+            out=out,
         )
     if json_:
         typer.echo(json.dumps(result.metrics, indent=2))

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mdnet.cli.options import Columns, Uncertain, reader_options
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from mdnet.data.readers.options import ReaderOptions
+    from mdnet.data.study import StudySet
     from mdnet.explain.explanation import Explanation
     from mdnet.explain.targets import Target
     from mdnet.inference.finding import Finding
@@ -52,6 +56,11 @@ def explain(
     few: Annotated[
         int, typer.Option(help="With --benchmark: studies for methods that need many passes.")
     ] = 100,
+    reader: Annotated[
+        str | None, typer.Option(help="With --benchmark: reader of the data; by looking at it unless named.")
+    ] = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     json_: Annotated[bool, typer.Option("--json", help="Print what was made as JSON lines.")] = False,
 ) -> None:
     """Draw maps over images that say why, side by side on one page; or put the methods to the proof.
@@ -81,8 +90,11 @@ def explain(
             )
         predictor = Predictor.from_pretrained(weights, device=device)
         names = None if method is None or "all" in split_names(method) else split_names(method)
-        run_benchmark(predictor, inputs, aspect, names, few=few, seed=seed, out=out, json_=json_)
+        studies = read_benchmarked(inputs, format=reader, options=reader_options(column, uncertain))
+        run_benchmark(predictor, studies, aspect, names, few=few, seed=seed, out=out, json_=json_)
         return
+    if reader or column or uncertain:
+        raise ConfigurationError("--reader, --column and --uncertain read a data set: add --benchmark")
     formats = split_formats(format)
     named = [name for name, given in (("--section", section), ("--report", report)) if given]
     if len(named) > 1 or (named and (aspect or label or against)) or (word is not None and section is None):
@@ -119,9 +131,19 @@ def explain(
         raise typer.Exit(1)
 
 
+def read_benchmarked(inputs: list[str], *, format: str | None, options: ReaderOptions) -> StudySet:
+    """The one data set that a benchmark takes."""
+    from mdnet.data.readers import read_studies
+    from mdnet.errors import ConfigurationError
+
+    if len(inputs) != 1:
+        raise ConfigurationError(f"--benchmark takes one data set, not {len(inputs)} paths")
+    return read_studies(Path(inputs[0]), format=format, options=options)
+
+
 def run_benchmark(
     predictor: Predictor,
-    inputs: list[str],
+    data: StudySet,
     aspect: str | None,
     methods: list[str] | None,
     *,
@@ -131,17 +153,13 @@ def run_benchmark(
     json_: bool,
 ) -> None:
     """Measures methods on a data set; prints the table and saves it."""
-    from mdnet.data.readers import read_studies
     from mdnet.errors import ConfigurationError
     from mdnet.explain.faithfulness.benchmark import benchmark
 
-    if len(inputs) != 1:
-        raise ConfigurationError(f"--benchmark takes one data set, not {len(inputs)} paths")
-    studies = read_studies(Path(inputs[0]))
     name = aspect or predictor.model.config.space.diagnosis
     if name is None:
         raise ConfigurationError("the model has no diagnosis: name an --aspect")
-    table = benchmark(predictor, studies.studies, aspect=name, methods=methods, few=few, seed=seed)
+    table = benchmark(predictor, data.studies, aspect=name, methods=methods, few=few, seed=seed)
     files = table.save(out)
     typer.echo(files[0].read_text(encoding="utf-8") if json_ else table.markdown())
     for file in files:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mdnet.cli import decoding_options as how
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -41,12 +43,28 @@ def generate(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, mps; the best there is unless named.")
     ] = None,
+    beams: how.Beams = None,
+    length_penalty: how.LengthPenalty = None,
+    no_repeat_ngram: how.NoRepeatNgram = None,
+    best: how.Best = None,
+    groups: how.Groups = None,
+    diversity: how.Diversity = None,
+    sample: how.Sample = False,
+    temperature: how.Temperature = None,
+    top_k: how.TopK = None,
+    top_p: how.TopP = None,
+    seed: how.Seed = None,
+    alternatives: how.Alternatives = None,
+    constrained: how.Constrained = False,
+    phrases: how.Phrases = None,
 ) -> None:
     """Write reports for images; a broken one is named and passed over, and the exit code is 1.
 
     Every image is a study by itself, to a model of several views one that lacks the others.
 
     Example: mdnet generate slides/ --weights runs/x --format jsonl --out reports.jsonl
+
+    Example: mdnet generate slides/ --beams 5 --best 3 --constrained --format jsonl
     """
     from mdnet.errors import ConfigurationError
     from mdnet.inference.predictor import Predictor
@@ -57,8 +75,26 @@ def generate(
         raise ConfigurationError(f"--abstain-below {abstain_below:g} is no probability; give 0 to 1")
     if format == "html" and out is None:
         raise ConfigurationError("--format html writes a page an image: name a folder with --out")
+    if phrases is not None and not constrained:
+        raise ConfigurationError(f"--phrases {phrases}: only --constrained reads it; add that")
+    decoding = how.decoding_config(
+        beams=beams,
+        length_penalty=length_penalty,
+        no_repeat_ngram=no_repeat_ngram,
+        best=best,
+        groups=groups,
+        diversity=diversity,
+        sample=sample,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+        alternatives=alternatives,
+        constrained=constrained,
+    )
     paths = find_images(inputs)
-    predictor = Predictor.from_pretrained(weights, device=device, batch_size=batch_size)
+    predictor = Predictor.from_pretrained(weights, device=device, batch_size=batch_size, decoding=decoding)
+    predictor.statements = how.phrase_reader(phrases, predictor.model)
     broken: list[str] = []
     found = read_and_find(predictor, paths, broken)
     findings = (replace(finding, abstain_below=abstain_below) for finding in found)
@@ -92,7 +128,9 @@ def find_images(inputs: list[str]) -> list[Path]:
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            matches = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES and p.is_file()]
+            matches = [
+                p for p in sorted(path.rglob("*")) if p.name.lower().endswith(SUFFIXES) and p.is_file()
+            ]
         elif path.exists():
             matches = [path]
         else:
@@ -142,7 +180,12 @@ def line_of(finding: Finding, format: str) -> str:
         head += f": {finding.verdict}"
     if finding.unusualness is not None and finding.unusualness.beyond_threshold:
         head += f", out of distribution: {finding.unusualness}"
-    return f"{head}\n  {finding.report.text}" if finding.report.text else head
+    lines = [head, f"  {finding.report.text}"] if finding.report.text else [head]
+    for section in finding.report.sections.values():
+        if section.agrees is False:
+            lines.append(f"  {section.name}: no text found states {section.guided_by}")
+        lines += [f"  {section.name}, or: {other.text}" for other in section.others]
+    return "\n".join(lines)
 
 
 def page_name(source: str, paths: list[Path]) -> str:

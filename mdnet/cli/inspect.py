@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mdnet.cli.options import Columns, Format, Uncertain, reader_options
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import Tensor
 
+    from mdnet.data.readers.options import ReaderOptions
     from mdnet.data.study import Study
     from mdnet.inference.predictor import Predictor
 
@@ -24,7 +27,6 @@ app = typer.Typer(help="Look inside the network.", no_args_is_help=True, rich_ma
 Weights = Annotated[str, typer.Option(help="A name of `mdnet models`, a run or model folder, or a hub id.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, mps; the best there is unless named.")]
 Data = Annotated[Path, typer.Argument(help="Folder of the data set.")]
-Format = Annotated[str | None, typer.Option(help="Reader of the data; by looking at it unless named.")]
 Split = Annotated[str | None, typer.Option(help="Only this split; all studies unless named.")]
 Out = Annotated[Path, typer.Option(help="Folder for the PNG and JSON files.")]
 Layers = Annotated[
@@ -95,6 +97,8 @@ def statistics(
     weights: Weights = SHIPPED,
     split: Split = None,
     format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     device: Device = None,
 ) -> None:
     """Measure the range, mean and sparsity of activations over a data set, and its dead and saturated units.
@@ -105,7 +109,7 @@ def statistics(
     from mdnet.report.activation_pictures import statistics_picture
     from mdnet.report.figures import save_figure
 
-    studies = read(data, split=split, format=format)
+    studies = read(data, split=split, format=format, options=reader_options(column, uncertain))
     predictor = predictor_of(weights, device)
     found = activation_statistics(predictor.model, batches(predictor, studies), layer)
     typer.echo(write_json(out / "statistics.json", [record.to_dict() for record in found.values()]))
@@ -122,6 +126,8 @@ def units(
     weights: Weights = SHIPPED,
     split: Split = None,
     format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     device: Device = None,
 ) -> None:
     """Show the studies that excite a unit most, and where in them.
@@ -133,7 +139,7 @@ def units(
     from mdnet.report.activation_pictures import unit_sheet
     from mdnet.report.figures import save_figure
 
-    studies = read(data, split=split, format=format)
+    studies = read(data, split=split, format=format, options=reader_options(column, uncertain))
     predictor = predictor_of(weights, device)
     found = top_studies(
         predictor.model, batches(predictor, studies), layer=layer, channels=channel, count=top
@@ -169,6 +175,8 @@ def maximise(
     weights: Weights = SHIPPED,
     split: Split = None,
     format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     device: Device = None,
 ) -> None:
     """Make the image that excites a unit or a class most, and compare it with real ones.
@@ -186,7 +194,7 @@ def maximise(
     from mdnet.report.figures import save_figure
     from mdnet.report.network_pictures import maximisation_picture
 
-    studies = read(data, split=split, format=format)
+    studies = read(data, split=split, format=format, options=reader_options(column, uncertain))
     predictor = predictor_of(weights, device)
     scorer: UnitScorer | Scorer
     if layer is not None and channel is not None and aspect is None and label is None:
@@ -222,6 +230,8 @@ def gradients(
     weights: Weights = SHIPPED,
     split: Split = None,
     format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     device: Device = None,
 ) -> None:
     """Draw how much of each loss's gradient reaches each layer, for one batch.
@@ -234,7 +244,7 @@ def gradients(
     from mdnet.report.figures import save_figure
     from mdnet.report.network_pictures import gradient_picture
 
-    studies = read(data, split=split, format=format)
+    studies = read(data, split=split, format=format, options=reader_options(column, uncertain))
     predictor = Predictor.from_pretrained(weights, device=device)
     model = predictor.model
     dataset = StudyDataset(
@@ -261,15 +271,15 @@ def predictor_of(weights: str, device: str | None) -> Predictor:
     return Predictor(predictor.model.with_views(1), name=predictor.name, device=predictor.device)
 
 
-def read(data: Path, *, split: str | None, format: str | None) -> tuple[Study, ...]:
+def read(data: Path, *, split: str | None, format: str | None, options: ReaderOptions) -> Sequence[Study]:
     """The studies of a data set, or of one of its splits."""
     from mdnet.data.readers import read_studies
 
-    found = read_studies(data, format=format)
+    found = read_studies(data, format=format, options=options)
     return found.studies if split is None else found.split(split)
 
 
-def batches(predictor: Predictor, studies: tuple[Study, ...]) -> Iterator[Tensor]:
+def batches(predictor: Predictor, studies: Sequence[Study]) -> Iterator[Tensor]:
     """The studies' first images in batches, under a bar where stderr is a terminal."""
     from tqdm import tqdm
 

@@ -19,6 +19,7 @@ def models(
 
     Example: mdnet models "mdnet*" --json
     """
+    from mdnet.models.backbones.shapes import BACKBONES
     from mdnet.models.registry import get_architecture, list_models
     from mdnet.models.weights import get_weights, list_weights
 
@@ -30,9 +31,11 @@ def models(
         }
         typer.echo(json.dumps(record, indent=2))
         return
-    typer.echo(f"{'model':<16} {'input':>6}  {'widths':<24} trained weights")
+    typer.echo(f"{'model':<18} {'input':>6}  {'widths':<16} {'decoupled from':<15} trained weights")
     for name in list_models(pattern):
         options = get_architecture(name)
         trained = ", ".join(card.name for card in weights if card.model == name) or "-"
         widths = " ".join(map(str, options["widths"]))
-        typer.echo(f"{name:<16} {options['image_size']:>3} px  {widths:<24} {trained}")
+        backbone = options.get("backbone")
+        first = "stage1" if backbone is None else BACKBONES[backbone].decoupled_from
+        typer.echo(f"{name:<18} {options['image_size']:>3} px  {widths:<16} {first:<15} {trained}")

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mdnet.cli.options import Columns, Format, Uncertain, reader_options
+
 __all__ = ["overview"]
 
 _MOST = 2000
@@ -27,7 +29,9 @@ def overview(
         int, typer.Option(help="Of more studies, take so many, drawn by --seed.", min=4, max=5000)
     ] = _MOST,
     seed: Annotated[int, typer.Option(help="Of the draw, the embeddings and the surrogate.")] = 0,
-    format: Annotated[str | None, typer.Option(help="Reader of the data.")] = None,
+    format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, mps; the best unless named.")] = None,
     json_: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON.")] = False,
 ) -> None:
@@ -46,7 +50,7 @@ def overview(
     methods = list(dict.fromkeys(name.strip() for name in method.split(",")))
     if odd := [name for name in methods if name not in METHODS]:
         raise ConfigurationError(f"--method {odd[0]} is none of {', '.join(METHODS)}")
-    found = read_studies(data, format=format)
+    found = read_studies(data, format=format, options=reader_options(column, uncertain))
     studies = found.studies if split is None else found.split(split)
     sample = choose_sample(len(studies), limit, seed=seed)
     if len(sample) < len(studies):

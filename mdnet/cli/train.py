@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from mdnet.cli.options import Columns, Format, Uncertain, columns_of
+
+if TYPE_CHECKING:
+    from mdnet.training.seeds import Seeds
 
 __all__ = ["train"]
 
@@ -14,19 +19,39 @@ def train(
     data: Annotated[str | None, typer.Option(help="Folder of the data set.")] = None,
     out: Annotated[str | None, typer.Option(help="Run folder to write.")] = None,
     model: Annotated[str | None, typer.Option(help="A name of `mdnet models`. [default: mdnet_tiny]")] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(help="Start from a model or run folder, a name of `mdnet models` or a hub id."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML with any keys of the configuration; flags override it.")
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training split. [default: 10]")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Studies a step. [default: 32]")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Studies a process takes at once. [default: 32]")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Batches a step, where a large one does not fit. [default: 1]")
+    ] = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak of AdamW's. [default: 0.003]")] = None,
+    precision: Annotated[str | None, typer.Option(help="no, bf16 or fp16. [default: no]")] = None,
     seed: Annotated[int | None, typer.Option(help="Of weights, order and augmentation. [default: 0]")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Train so many, from --seed on, into OUT/seed-K; say mean and spread.")
+    ] = None,
     augmentation: Annotated[
-        str | None, typer.Option(help="none, shift, mirror or tissue. [default: none]")
+        str | None,
+        typer.Option(
+            help="none, shift, stain, mirror, tissue, xray, photo, photo_mirror, or auto. [default: none]"
+        ),
     ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Reader of the data; by looking at it unless named.")
+    workers: Annotated[
+        int | None, typer.Option(help="Loader processes; 0 loads in the main one. [default: 0]")
     ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no decoded images on disk.")] = False,
+    format: Format = None,
+    column: Columns = None,
+    uncertain: Uncertain = None,
     diagnosis: Annotated[
         str | None, typer.Option(help="Aspect that concludes, where the data does not say.")
     ] = None,
@@ -35,7 +60,10 @@ def train(
     ] = "never",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Any other key of the configuration, as key=value; repeat it for more."),
+        typer.Option(
+            "--set",
+            help="Any other key of the configuration, as key=value or key.name=value; repeat it for more.",
+        ),
     ] = None,
 ) -> None:
     """Train a model on image-report studies.
@@ -52,28 +80,49 @@ def train(
         "data": data,
         "out": out,
         "model": model,
+        "weights": weights,
         "epochs": epochs,
         "batch_size": batch_size,
+        "accumulate": accumulate,
         "learning_rate": learning_rate,
+        "precision": precision,
         "seed": seed,
         "augmentation": augmentation,
+        "workers": workers,
+        "cache": False if no_cache else None,
         "format": format,
+        "columns": columns_of(column) or None,
+        "uncertain": uncertain,
         "diagnosis": diagnosis,
     }
     record = read_yaml(config) if config is not None else {}
     record |= {key: value for key, value in flags.items() if value is not None}
-    record |= dict(_pair(text) for text in set_ or ())
+    for text in set_ or ():
+        _put(record, text)
     where = str(config) if config is not None else "mdnet train"
     run = TrainingConfig.from_dict(record, where=where)
 
-    from mdnet.training.run import train_run
+    if seeds is None:
+        from mdnet.training.run import train_run
 
-    train_run(run, resume=resume == "auto")
-    typer.echo(f"model: {Path(run.out) / 'model'}")
+        train_run(run, resume=resume == "auto")
+        lines = [f"model: {Path(run.out) / 'model'}"]
+    else:
+        from mdnet.training.seeds import train_seeds
+
+        lines = [
+            *_table(train_seeds(run, seeds, resume=resume == "auto")),
+            f"runs: {Path(run.out) / 'seed-*'}",
+        ]
+
+    from accelerate import PartialState
+
+    if PartialState().is_main_process:
+        typer.echo("\n".join(lines))
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    """The key and the YAML value of `key=value`."""
+def _put(record: dict[str, Any], text: str) -> None:
+    """Puts `key=value` into a configuration; `key.name=value` puts one name of a key that holds several."""
     import yaml
 
     from mdnet.errors import ConfigurationError
@@ -82,8 +131,24 @@ def _pair(text: str) -> tuple[str, Any]:
     if not sign or not key:
         raise ConfigurationError(f"--set {text}: write key=value")
     try:
-        return key.strip(), yaml.safe_load(value)
+        parsed = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise ConfigurationError(
             f"--set {text}: the value is no YAML ({' '.join(str(error).split())})"
         ) from error
+    key, dot, name = key.strip().partition(".")
+    if dot and not isinstance(names := record.get(key, {}), dict):
+        raise ConfigurationError(f"--set {text}: {key} is {names!r}, and holds no names")
+    record[key] = {**names, name: parsed} if dot else parsed
+
+
+def _table(seeds: Seeds) -> list[str]:
+    """Mean and spread of every number of the validation, as a table of text."""
+    lines = [f"{len(seeds.rows)} seeds: {', '.join(map(str, seeds.rows))}; the best epoch of each, val split"]
+    if not seeds.metrics:
+        return [*lines, "nothing was validated: give the data a val split"]
+    lines.append(f"{'':<32}{'mean':>9}{'deviation':>11}{'least':>9}{'greatest':>10}")
+    for name, each in seeds.metrics.items():
+        deviation = "" if each.deviation is None else f"{each.deviation:.4f}"
+        lines.append(f"{name:<32}{each.mean:>9.4f}{deviation:>11}{each.minimum:>9.4f}{each.maximum:>10.4f}")
+    return lines

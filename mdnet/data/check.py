@@ -9,19 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain, islice
 from os import PathLike
 from pathlib import Path
 
 from mdnet.data.images import load_image, load_mask
-from mdnet.data.readers import read_studies
+from mdnet.data.readers import ReaderOptions, read_studies
 from mdnet.data.readers.comparison import sort_faults
+from mdnet.data.shard_index import read_file
 from mdnet.data.study import Fault, LabelSpace, Study, StudySet
 from mdnet.errors import ImageError
 
-__all__ = ["check", "check_images", "label_space_difference"]
+__all__ = ["check", "check_images", "count_kinds", "kind_of", "label_space_difference"]
+
+_AHEAD = 256  # studies that are decoded ahead
+_SEVERAL = re.compile(r" \(([0-9]+) times: .*\)$")  # as `fold_warnings` puts it
+_PARTICULARS = re.compile(
+    r"""(?<!\w)'[^']*' | (?<!\w)"[^"]*"      # what a message quotes
+    | \S*[/\\]\S*(?<![:;,)])              # paths
+    | \b\d+(?:[.,]\d+)*\b""",
+    re.VERBOSE,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ def check(
     path: str | PathLike[str],
     *,
     format: str | None = None,
+    options: ReaderOptions | None = None,
     decode: bool = True,
     label_space: LabelSpace | None = None,
     workers: int | None = None,
@@ -53,6 +67,7 @@ def check(
     Args:
         path: As `read_studies` takes it.
         format: Name of the reader, if the layout could be several.
+        options: What the reader is told.
         decode: Decode every image and mask.
         label_space: A model's, which the data set's must equal.
         workers: Threads that decode; one a CPU unless named.
@@ -61,7 +76,7 @@ def check(
     Raises:
         ConfigurationError, DataError: There is no data set at `path`, or none of a known layout.
     """
-    studies = read_studies(path, format=format, strict=False)
+    studies = read_studies(path, format=format, strict=False, options=options)
     faults = list(studies.faults)
     if label_space is not None:
         difference = label_space_difference(studies.label_space, label_space)
@@ -91,27 +106,42 @@ def check_images(
         progress: Called with the number of studies done and the number of all.
     """
     faults: list[Fault] = []
-    first_with: dict[bytes, Study] = {}
-    everything = (*studies.studies, *studies.left_out)
+    first_with: dict[bytes, tuple[str, str]] = {}  # digest to a study's id and split
     usable = len(studies.studies)
+    total = usable + len(studies.left_out)
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        results = _in_order(pool, everything)
+        results = _in_order(pool, chain(studies.studies, studies.left_out))
         for done, (study, (images, masks)) in enumerate(results, start=1):
             for path, image in zip(study.images, images, strict=True):
                 if image.fault is not None:
                     faults.append(_told_of(study, image.fault))
                     continue
-                if done > usable:
-                    continue  # a study that is left out leaks nothing
-                first = first_with.setdefault(image.digest, study)
-                if study.split is not None and first.split is not None and first.split != study.split:
-                    other = f"one of study {first.id!r} ({first.split})"
+                if done > usable or study.split is None:
+                    continue  # a study that is left out, or in no split, leaks nothing
+                first, split = first_with.setdefault(image.digest, (study.id, study.split))
+                if split != study.split:
+                    other = f"one of study {first!r} ({split})"
                     problem = f"image {path} ({study.split}) is the same as {other}"
                     faults.append(Fault(study.source, problem, "keep both in one split", "warning"))
             faults += _mask_faults(study, images, masks)
             if progress is not None:
-                progress(done, len(everything))
+                progress(done, total)
     return faults
+
+
+def count_kinds(faults: Iterable[Fault]) -> Counter[tuple[str, str]]:
+    """How often there are faults of each severity and kind; one that stands for several counts as these."""
+    counts = Counter[tuple[str, str]]()
+    for fault in faults:
+        several = _SEVERAL.search(fault.problem)
+        counts[fault.severity, kind_of(fault)] += int(several[1]) if several else 1
+    return counts
+
+
+def kind_of(fault: Fault) -> str:
+    """What a fault has in common with others: its problem without names, paths and numbers."""
+    general = _PARTICULARS.sub("…", _SEVERAL.sub("", fault.problem))
+    return re.sub(r"…(?:[\s,;]+…)+", "…", general)
 
 
 def label_space_difference(data: LabelSpace, model: LabelSpace) -> list[str]:
@@ -145,12 +175,11 @@ def label_space_difference(data: LabelSpace, model: LabelSpace) -> list[str]:
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, studies: tuple[Study, ...]
+    pool: ThreadPoolExecutor, studies: Iterable[Study]
 ) -> Iterator[tuple[Study, tuple[list[_Seen], list[_Seen]]]]:
     """Studies with their files decoded, a bounded number ahead, so that memory is too."""
-    ahead = 256
-    for start in range(0, len(studies), ahead):
-        part = studies[start : start + ahead]
+    remaining = iter(studies)
+    while part := list(islice(remaining, _AHEAD)):
         yield from zip(part, pool.map(_decode, part), strict=True)
 
 
@@ -161,7 +190,7 @@ def _decode(study: Study) -> tuple[list[_Seen], list[_Seen]]:
 def _seen(path: Path) -> _Seen:
     try:
         rows, columns = load_image(path).shape[:2]
-        return _Seen((rows, columns), hashlib.sha256(path.read_bytes()).digest())
+        return _Seen((rows, columns), hashlib.sha256(read_file(path)).digest())
     except ImageError as error:
         return _Seen(fault=error)
 

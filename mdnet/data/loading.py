@@ -7,10 +7,17 @@ the epoch alone, not on workers or on what was loaded before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from itertools import islice
+from multiprocessing import active_children
+from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,22 +26,24 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from mdnet.data.augmentation import augment
-from mdnet.data.images import load_image
+from mdnet.data.cache import ImageCache, load_array
 from mdnet.data.preprocessing import Preprocessing
+from mdnet.data.sampling import Draw, StepSampler
 from mdnet.data.study import MISSING, LabelSpace, Study
 from mdnet.data.text import ReportTokenizer
 from mdnet.data.views import as_strips
+from mdnet.errors import DataError, MDNetError
 
-__all__ = ["Draw", "SeededSampler", "StudyBatch", "StudyDataset", "make_loader"]
+__all__ = ["StudyBatch", "StudyDataset", "StudyLoader", "make_loader"]
 
-MEMORY_LIMIT = 2 << 30  # bytes of decoded images kept; a larger set is decoded anew every epoch
+_TEXTS_KEPT = 20_000  # encoded reports; beyond, a report is encoded whenever it is drawn
+_DYING = 1.0  # seconds that a worker may take to be dead after its connection has broken
+_CAUSES = {
+    signal.SIGKILL: ", which the system does where memory runs out",
+    signal.SIGBUS: ", as where shared memory (/dev/shm) runs out",
+}
 
-
-class Draw(NamedTuple):
-    """What a sampler hands out: which study, and the seed of what is random about it."""
-
-    study: int
-    seed: int
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,16 @@ class StudyBatch:
     tokens: Tensor | None
     present: Tensor | None = None
 
+    def first(self, count: int) -> StudyBatch:
+        """The batch of its first studies; it may be of none."""
+        return StudyBatch(
+            self.ids[:count],
+            self.images[:count],
+            {name: label[:count] for name, label in self.labels.items()},
+            None if self.tokens is None else self.tokens[:count],
+            None if self.present is None else self.present[:count],
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> StudyBatch:
         """The same batch on another device."""
         return StudyBatch(
@@ -74,6 +93,16 @@ class StudyBatch:
             {name: label.to(device, non_blocking=non_blocking) for name, label in self.labels.items()},
             None if self.tokens is None else self.tokens.to(device, non_blocking=non_blocking),
             None if self.present is None else self.present.to(device, non_blocking=non_blocking),
+        )
+
+    def pin_memory(self) -> StudyBatch:
+        """The same batch in memory that a GPU reads by itself; torch's loader calls it."""
+        return StudyBatch(
+            self.ids,
+            self.images.pin_memory(),
+            {name: label.pin_memory() for name, label in self.labels.items()},
+            None if self.tokens is None else self.tokens.pin_memory(),
+            None if self.present is None else self.present.pin_memory(),
         )
 
 
@@ -88,6 +117,7 @@ class StudyDataset(Dataset[StudyItem]):
         preprocessing: How an image is decoded to its size.
         augmentation: A name of `mdnet.data.augmentation`.
         views: Most images of a study; those beyond are not looked at.
+        cache: Where decoded images are kept; without, they are decoded whenever they are drawn.
 
     Attributes:
         image_count: Images of all studies that are looked at.
@@ -103,8 +133,9 @@ class StudyDataset(Dataset[StudyItem]):
         preprocessing: Preprocessing,
         augmentation: str = "none",
         views: int = 1,
+        cache: ImageCache | None = None,
     ) -> None:
-        self.studies = list(studies)
+        self.studies = studies
         self.label_space = label_space
         self.preprocessing = preprocessing
         self.augmentation = augmentation
@@ -112,10 +143,8 @@ class StudyDataset(Dataset[StudyItem]):
         self.sections = tuple(sections)
         self.tokenizer = tokenizer
         self._texts: dict[str, list[int]] = {}
-        rows, columns = preprocessing.rows, preprocessing.columns
-        self.image_count = sum(len(study.images[:views]) for study in self.studies)
-        keep = self.image_count * rows * columns * preprocessing.channels <= MEMORY_LIMIT
-        self._images: dict[int, npt.NDArray[np.uint8]] | None = {} if keep else None
+        self.image_count = sum(len(study.images[:views]) for study in studies)
+        self._load = partial(load_array, preprocessing=preprocessing) if cache is None else cache.load
 
     def __len__(self) -> int:
         return len(self.studies)
@@ -124,20 +153,11 @@ class StudyDataset(Dataset[StudyItem]):
         index, seed = draw if isinstance(draw, tuple) else (draw, None)
         study = self.studies[index]
         generator = None if seed is None else np.random.default_rng(seed)
-        images = self._views(index)
+        loaded = [self._load(path) for path in study.images[: self.views]]
+        images = np.stack(loaded) if len(loaded) > 1 else loaded[0][None]  # (views, C, H, W)
         if generator is not None:
             images = augment(images, self.augmentation, generator)
         return StudyItem(study.id, images, self._labels(study), self._words(study, generator))
-
-    def _views(self, index: int) -> npt.NDArray[np.uint8]:
-        """The study's first images, (views, C, H, W)."""
-        if self._images is not None and index in self._images:
-            return self._images[index]
-        paths = self.studies[index].images[: self.views]
-        images = np.stack([self.preprocessing.to_array(load_image(path)) for path in paths])
-        if self._images is not None:
-            self._images[index] = images
-        return images
 
     def _labels(self, study: Study) -> dict[str, npt.NDArray[np.int64]]:
         labels = {}
@@ -164,30 +184,12 @@ class StudyDataset(Dataset[StudyItem]):
                 words.append([])  # all padding: costs nothing
                 continue
             text = texts[int(choice * len(texts))]
-            if text not in self._texts:
-                self._texts[text] = [*self.tokenizer.encode(text), self.tokenizer.end_id]
-            words.append(self._texts[text])
+            if (ids := self._texts.get(text)) is None:
+                ids = [*self.tokenizer.encode(text), self.tokenizer.end_id]
+                if len(self._texts) < _TEXTS_KEPT:
+                    self._texts[text] = ids
+            words.append(ids)
         return words
-
-
-class SeededSampler(Sampler[Draw]):
-    """Every study once an epoch, in an order and with seeds that follow from (seed, epoch)."""
-
-    def __init__(self, size: int, *, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """The epoch that the next iteration draws."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[Draw]:
-        generator = np.random.default_rng((self.seed, self.epoch))
-        order = generator.permutation(self.size)
-        seeds = generator.integers(0, 2**63, size=self.size)
-        return (Draw(int(index), int(seed)) for index, seed in zip(order, seeds, strict=True))
 
 
 def collate(items: Sequence[StudyItem], *, pad_id: int, views: int) -> StudyBatch:
@@ -213,28 +215,130 @@ def collate(items: Sequence[StudyItem], *, pad_id: int, views: int) -> StudyBatc
 
 
 def make_loader(
-    dataset: StudyDataset, *, batch_size: int, sampler: SeededSampler | None = None, workers: int = 0
-) -> DataLoader[StudyItem]:
-    """A loader of `StudyBatch`; without a sampler, in order and without augmentation.
+    dataset: StudyDataset, *, batch_size: int = 1, batches: StepSampler | None = None, workers: int = 0
+) -> StudyLoader:
+    """A loader of `StudyBatch`; without `batches`, in order and without augmentation.
 
     Args:
         dataset: What to load.
-        batch_size: Studies a batch. A last batch of one is left out in training: BatchNorm has no
-            variance there.
-        sampler: For training.
-        workers: Processes that decode; 0 decodes in this one, which is quickest for a set that
-            fits into memory.
+        batch_size: Studies a batch, where `batches` does not say.
+        batches: For training: which studies make which batch.
+        workers: Processes that decode; 0 decodes in this one, which is quickest for a set that is in the
+            cache.
     """
-    pad_id = dataset.tokenizer.pad_id if dataset.tokenizer is not None else 0
-    function: Callable[[Sequence[StudyItem]], StudyBatch] = partial(
-        collate, pad_id=pad_id, views=dataset.views
-    )
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        num_workers=workers,
-        collate_fn=function,
-        drop_last=sampler is not None and len(dataset) > 1 and len(dataset) % batch_size == 1,
-        persistent_workers=workers > 0,
-    )
+    in_order = [range(at, min(at + batch_size, len(dataset))) for at in range(0, len(dataset), batch_size)]
+    return StudyLoader(_Batches(dataset), in_order if batches is None else batches, workers=workers)
+
+
+class StudyLoader:
+    """Batches, made in this process or in workers that are started anew once if one of them dies.
+
+    Args:
+        dataset: Makes a batch of what the sampler hands out.
+        batches: What it hands out, gone through once an epoch.
+        workers: As `make_loader` takes it.
+    """
+
+    def __init__(
+        self, dataset: _Batches, batches: StepSampler | Sequence[Sequence[int]], *, workers: int
+    ) -> None:
+        self._dataset, self._batches, self._workers = dataset, _Rest(batches), workers
+        self._loader: DataLoader[Any] | None = None
+        self._processes: list[BaseProcess] = []
+
+    def __len__(self) -> int:
+        return len(self._batches.whole)
+
+    def __iter__(self) -> Iterator[StudyBatch]:
+        """The batches of an epoch.
+
+        Raises:
+            DataError: A file cannot be loaded; or workers died twice in the epoch.
+        """
+        self._batches.done = 0
+        died = False
+        while True:
+            try:
+                for batch in self._begun():
+                    if isinstance(batch, MDNetError):
+                        raise batch
+                    self._batches.done += 1
+                    yield batch
+                return
+            except (RuntimeError, EOFError, OSError) as error:  # as the death shows, by its moment
+                if (dead := self._dead_worker()) is None:
+                    raise
+                fault = self._obituary(dead)
+                self._loader, self._processes = None, []
+                if died:
+                    raise fault from error
+                died = True
+                _logger.warning("%s. The workers are started anew, and go on where they were", fault)
+
+    def _begun(self) -> Iterator[StudyBatch | MDNetError]:
+        if self._loader is None:
+            self._loader = DataLoader(
+                self._dataset,
+                batch_size=None,  # an item is a batch
+                sampler=self._batches,
+                generator=torch.Generator(),  # seeds workers, who use none, without the process's own
+                num_workers=self._workers,
+                collate_fn=_as_it_is,
+                pin_memory=torch.cuda.is_available(),
+                persistent_workers=self._workers > 0,
+            )
+        if not self._workers:
+            return iter(self._loader)
+        # torch's handler raises wherever this process is when a worker ends, which may be in the middle of a
+        # training step. Without it, the death is noticed where the next batch is waited for.
+        handler = signal.getsignal(signal.SIGCHLD)
+        before = active_children()
+        batches = iter(self._loader)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGCHLD, handler)
+        self._processes += [process for process in active_children() if process not in before]
+        return batches
+
+    def _dead_worker(self) -> BaseProcess | None:
+        if self._processes:
+            wait([process.sentinel for process in self._processes], _DYING)
+        return next((process for process in self._processes if not process.is_alive()), None)
+
+    def _obituary(self, process: BaseProcess) -> DataError:
+        """What a worker died of, as far as it can be known."""
+        code = process.exitcode
+        problem = f"ended with exit code {code}"
+        if code is not None and code < 0:
+            killer = signal.Signals(-code)
+            problem = f"was killed by {killer.name}{_CAUSES.get(killer, '')}"
+        return DataError(f"loader process {process.pid}", problem, f"use fewer workers than {self._workers}")
+
+
+class _Batches(Dataset[StudyBatch | MDNetError]):
+    """Studies by the batch. An error is a batch too: only so does its type come out of a worker."""
+
+    def __init__(self, dataset: StudyDataset) -> None:
+        self.dataset = dataset
+        tokenizer = dataset.tokenizer
+        self.pad_id = 0 if tokenizer is None else tokenizer.pad_id
+
+    def __getitem__(self, draws: Sequence[Draw] | Sequence[int]) -> StudyBatch | MDNetError:
+        try:
+            items = [self.dataset[draw] for draw in draws]
+        except MDNetError as error:
+            return error
+        return collate(items, pad_id=self.pad_id, views=self.dataset.views)
+
+
+class _Rest(Sampler[Any]):
+    """What is left of an epoch's batches; `done` of them are not."""
+
+    def __init__(self, whole: StepSampler | Sequence[Sequence[int]]) -> None:
+        self.whole, self.done = whole, 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return islice(iter(self.whole), self.done, None)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch

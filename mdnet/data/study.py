@@ -6,7 +6,7 @@ is one thing that a report speaks of, with a label set; a section is the text fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -165,31 +165,46 @@ class StudySet:
     Attributes:
         root: Folder that it was read from.
         format: Name of the reader.
-        studies: Only those that can be used; each of the others has a fault.
+        studies: Only those that can be used; each of the others has a fault. A reader gives a
+            `mdnet.data.study_list.StudyList`, which makes each when it is asked for.
         sections: Section names in the order of the report.
         faults: What the reader found wrong, in file order.
         left_out: Studies with an error, as far as they could be read; `mdnet data check` decodes
             their images too.
+        without_images: Studies of a collection of which this folder holds a part: listed without fault,
+            but none of their images is there.
+        missing_images: Images that a list names and that are not there.
     """
 
     root: Path
     format: str
-    studies: tuple[Study, ...]
+    studies: Sequence[Study]
     label_space: LabelSpace
     sections: tuple[str, ...]
     provenance: str = ""
     faults: tuple[Fault, ...] = ()
     left_out: tuple[Study, ...] = ()
+    without_images: Sequence[Study] = ()
+    missing_images: int = 0
 
-    def split(self, name: str) -> tuple[Study, ...]:
+    @property
+    def splits(self) -> set[str | None]:
+        """Names of the splits that have a study; None where one has no split."""
+        return {study.split for study in self.studies}
+
+    def split(self, name: str) -> Sequence[Study]:
         """Studies of one split; `DataError` if there are none."""
-        studies = tuple(study for study in self.studies if study.split == name)
-        if not studies:
-            have = sorted({str(study.split) for study in self.studies})
+        chosen = [index for index, study in enumerate(self.studies) if study.split == name]
+        if not chosen:
+            have = sorted(map(str, self.splits))
             raise DataError(
                 self.root, f"no study in split {name!r}", f"the splits there are: {', '.join(have)}"
             )
-        return studies
+        from mdnet.data.study_list import StudyList  # which holds studies, so it comes after this module
+
+        if isinstance(self.studies, StudyList):
+            return self.studies.select(chosen)
+        return tuple(self.studies[index] for index in chosen)
 
     def errors(self) -> Iterable[Fault]:
         return (fault for fault in self.faults if fault.severity == "error")

@@ -1,10 +1,11 @@
 """The vocabulary of reports: words to numbers and back.
 
-A word-level tokenizer over the `tokenizers` library, kept as a transformers fast tokenizer, so that
-a model folder holds the ecosystem's own `tokenizer.json` and `tokenizer_config.json`. The same
-words serve training, decoding and the text metrics. A vocabulary is built once, from the training
-reports, and travels with the weights; loading reads those two JSON files and nothing else, so a
-data set that changes later cannot change a model.
+A tokenizer over the `tokenizers` library, kept as a transformers fast tokenizer, so that a model
+folder holds the ecosystem's own `tokenizer.json` and `tokenizer_config.json`. The same words serve
+training, decoding and the text metrics. A vocabulary is built once, from the training reports, and
+travels with the weights; loading reads those two JSON files and nothing else, so a data set that
+changes later cannot change a model. Its tokens are words, or by choice pieces of words
+(`mdnet.data.byte_pairs`).
 
 What a word is (`WORD_PATTERN`, after NFC normalisation and lower-casing):
 
@@ -29,12 +30,19 @@ from typing import TYPE_CHECKING
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 
+from mdnet.data.byte_pairs import build_byte_pairs, whole_words
 from mdnet.errors import ConfigurationError, WeightsError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["BEGIN", "END", "PAD", "UNKNOWN", "WORD_PATTERN", "ReportTokenizer", "join_words", "split_words"]
+__all__ = [
+    "BEGIN", "END", "PAD", "TOKENIZERS", "UNKNOWN", "WORD_PATTERN", "ReportTokenizer", "join_words",
+    "split_words", "warning_of_length",
+]  # fmt: skip
+
+TOKENIZERS = ("words", "bpe")
+"""Kinds of vocabulary."""
 
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
 BEGIN = "<begin:{section}>"
@@ -91,9 +99,10 @@ def split_words(text: str) -> list[str]:
 def join_words(words: Iterable[str]) -> str:
     """Text of `words`: spaces where they belong, sentences begun with a capital.
 
-    `split_words(join_words(words))` gives `words` again for any words that `split_words` gave.
+    `split_words(join_words(words))` gives `words` again for any words that `split_words` gave. Pieces of
+    words, as a `bpe` vocabulary has them, are put together first.
     """
-    words = list(words)
+    words = list(whole_words(words))
     parts: list[str] = []
     sentence_begins = True
     for position, word in enumerate(words):
@@ -171,31 +180,53 @@ class ReportTokenizer:
 
     @classmethod
     def build(
-        cls, texts: Iterable[str], sections: Sequence[str], *, minimum_count: int = 1
+        cls,
+        texts: Iterable[str],
+        sections: Sequence[str],
+        *,
+        kind: str = "words",
+        minimum_count: int = 1,
+        vocabulary_size: int = 8000,
     ) -> ReportTokenizer:
         """The tokenizer of a training set.
 
         Args:
             texts: Every training text; test texts have no place here.
             sections: Section names in the order of the report; each gets a begin token.
-            minimum_count: A word that stands fewer times than this becomes `<unk>`.
+            kind: `words`, or `bpe`: pieces of words, by which any text can be written.
+            minimum_count: A word that stands fewer times than this becomes `<unk>`; of `bpe`, a pair of
+                pieces that does is not merged.
+            vocabulary_size: Most tokens of a `bpe` vocabulary.
         """
+        if kind not in TOKENIZERS:
+            raise ConfigurationError(f"tokenizer {kind!r} is none of {', '.join(TOKENIZERS)}")
         if minimum_count < 1:
             raise ConfigurationError(f"minimum_count is {minimum_count}: it must be at least 1")
         if len(set(sections)) != len(sections):
             raise ConfigurationError(f"sections {list(sections)}: a name stands twice")
         from transformers import PreTrainedTokenizerFast
 
-        counts = Counter(word for text in texts for word in split_words(text))
         begins = [BEGIN.format(section=section) for section in sections]
-        kept = sorted(
-            (word for word, count in counts.items() if count >= minimum_count),
-            key=lambda word: (-counts[word], word),
-        )
-        vocabulary = {word: number for number, word in enumerate([PAD, UNKNOWN, END, *begins, *kept])}
-        tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
-        tokenizer.normalizer = _normalizer()
-        tokenizer.pre_tokenizer = _pre_tokenizer()
+        specials = [PAD, UNKNOWN, END, *begins]
+        if kind == "bpe":
+            tokenizer = build_byte_pairs(
+                texts,
+                specials,
+                vocabulary_size=vocabulary_size,
+                minimum_count=minimum_count,
+                unknown=UNKNOWN,
+                normalizer=_normalizer(),
+                pre_tokenizer=_pre_tokenizer(),
+            )
+        else:
+            counts = Counter(word for text in texts for word in split_words(text))
+            kept = sorted(
+                (word for word, count in counts.items() if count >= minimum_count),
+                key=lambda word: (-counts[word], word),
+            )
+            vocabulary = {word: number for number, word in enumerate([*specials, *kept])}
+            tokenizer = Tokenizer(WordLevel(vocabulary, unk_token=UNKNOWN))
+            tokenizer.normalizer, tokenizer.pre_tokenizer = _normalizer(), _pre_tokenizer()
         return cls(
             PreTrainedTokenizerFast(
                 tokenizer_object=tokenizer,
@@ -248,7 +279,10 @@ class ReportTokenizer:
         return list(self._tokenizer.encode(clean, add_special_tokens=False).ids)
 
     def words(self, ids: Iterable[int]) -> tuple[str, ...]:
-        """The words up to the end token, one a token; begin tokens and padding are left out."""
+        """The words up to the end token, one a token; begin tokens and padding are left out.
+
+        Of a `bpe` vocabulary they are the pieces; one that continues a word begins with `##`.
+        """
         words = []
         for number in map(int, ids):
             if number == self.end_id:
@@ -283,3 +317,23 @@ class ReportTokenizer:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise WeightsError(f"{file}: cannot be read ({error}); copy the model folder again") from error
         return cls(fast)
+
+
+def warning_of_length(texts: Iterable[str], tokenizer: ReportTokenizer, maximum_words: int) -> str | None:
+    """One line if some texts are longer than what a model writes at most; else None.
+
+    Args:
+        texts: Of training, one a section and writer. Nothing is cut off them: the model learns from
+            all of each, but could never write those whole.
+        tokenizer: Its tokens are counted.
+        maximum_words: The model's own.
+    """
+    lengths = [len(tokenizer.encode(text)) for text in texts]
+    beyond = sum(length > maximum_words for length in lengths)
+    if not beyond:
+        return None
+    return (
+        f"{beyond} of {len(lengths)} training texts are longer than the {maximum_words} tokens that the "
+        f"model writes at most (the longest has {max(lengths)}): it learns from them whole, but cannot write "
+        f"them whole; for that, set model_options: {{maximum_words: {max(lengths)}}}"
+    )

@@ -70,10 +70,11 @@ def encode_training_images(
         studies: Those that are scored; none of them is a neighbour.
     """
     scored = {study.images for study in studies}
-    train = [study for study in training_split(data) if study.images not in scored]
-    if not train:
+    train = training_split(data)
+    places = [place for place, study in enumerate(train) if study.images not in scored]
+    if not places:
         return None
-    chosen = [train[place] for place in choose_sample(len(train), _MOST_NEIGHBOURS)]
+    chosen = [train[places[one]] for one in choose_sample(len(places), _MOST_NEIGHBOURS)]
     return Neighbours(chosen, unit(np.stack([*predictor.pooled_features(chosen)])))
 
 
@@ -84,9 +85,9 @@ def unit(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return scaled
 
 
-def training_split(data: StudySet) -> list[Study]:
+def training_split(data: StudySet) -> Sequence[Study]:
     """The training studies; maybe none."""
-    return [study for study in data.studies if study.split == "train"]
+    return data.split("train") if "train" in data.splits else ()
 
 
 def score_baselines(

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from mdnet.data.check import label_space_difference
-from mdnet.data.readers import read_studies
+from mdnet.data.readers import ReaderOptions, read_studies
 from mdnet.data.statistics import data_hash
 from mdnet.data.study import StudySet
 from mdnet.errors import ConfigurationError, DataError
@@ -36,6 +36,7 @@ def evaluate_run(
     split: str = "test",
     data: Path | None = None,
     format: str | None = None,
+    options: ReaderOptions | None = None,
     abstain_below: float | None = None,
     ood: Path | None = None,
 ) -> Evaluation:
@@ -46,6 +47,7 @@ def evaluate_run(
         split: Split to score on.
         data: A data set other than the run's own.
         format: Its reader.
+        options: What its reader is told; the run's own data are read as in training.
         abstain_below: Also coverage and accuracy where only answers of at least this probability are given.
         ood: Also how well images of another kind, in this folder, are told from the split's.
 
@@ -60,9 +62,10 @@ def evaluate_run(
     if missing := {"data", "model", "seed"} - set(config):
         raise ConfigurationError(f"{run / 'config.yaml'}: lacks {', '.join(sorted(missing))}; train anew")
     predictor = Predictor.from_pretrained(run)
-    studies = read_studies(
-        data or Path(config["data"]), format=format or (config.get("format") if data is None else None)
-    )
+    if data is None:
+        format = format or config.get("format")
+        options = ReaderOptions(config.get("columns", {}), config.get("uncertain", "missing"))
+    studies = read_studies(data or Path(config["data"]), format=format, options=options)
     space = predictor.model.config.space
     # A model that was trained without a label has no aspect, whatever dataset.json declares.
     differences = label_space_difference(studies.label_space, space) if space.aspects else []
@@ -111,7 +114,8 @@ def evaluate_run(
 
 def seen_before(predictor: Predictor, data: StudySet, split: str, *, trained_on: Path) -> list[str]:
     """Says where the studies that are scored have shaped what is scored."""
-    if split in _SEEN and data.root.resolve() == trained_on.resolve():
+    folder = trained_on.parent if trained_on.is_file() else trained_on
+    if split in _SEEN and data.root.resolve() == folder.resolve():
         return [_SEEN[split]]
     calibration = predictor.model.calibration
     if calibration is not None and calibration.fitted_on == studies_in_words(data, split):
@@ -139,6 +143,7 @@ def evaluate_file(
     *,
     split: str = "test",
     format: str | None = None,
+    options: ReaderOptions | None = None,
     abstain_below: float | None = None,
     out: Path | None = None,
 ) -> Evaluation:
@@ -149,13 +154,14 @@ def evaluate_file(
         data: The data set that they are of.
         split: Split to score on.
         format: The data's reader.
+        options: What its reader is told.
         abstain_below: As in `evaluate_run`.
         out: Folder for `metrics.json` and `index.html`; without it nothing is written.
 
     Raises:
         DataError: The file or the data cannot be used.
     """
-    studies = read_studies(data, format=format)
+    studies = read_studies(data, format=format, options=options)
     show = 0 if out is None else _SHOWN
     result = evaluate_predictions(file, studies.split(split), studies, show=show)
     if abstain_below is not None:

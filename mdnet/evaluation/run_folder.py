@@ -16,7 +16,7 @@ from mdnet.errors import ConfigurationError, DataError
 
 __all__ = ["EvaluatedRun", "read_evaluated_run", "recipe"]
 
-_SEED_ONLY = ("seed", "out")  # what may differ between two runs of one recipe
+_SEED_ONLY = ("seed", "out", "workers", "cache")  # what may differ between two runs of one recipe
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def unfamiliar_images(predictor: Predictor, folder: Path) -> list[Path]:
         DataError: There is no image in the folder.
     """
     _reference_of(predictor)
-    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    paths = sorted(p for p in folder.rglob("*") if p.name.lower().endswith(SUFFIXES) and p.is_file())
     if not paths:
         raise DataError(folder, "no image there", f"give a folder with {', '.join(SUFFIXES)}")
     return paths

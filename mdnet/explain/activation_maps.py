@@ -3,8 +3,9 @@
 MDNet's heads are linear on the means of its blocks (formula 3 of docs/method.md), so the gradient
 of a logit with respect to a block's activations is the same at every position: the class weights
 over the number of cells. CAM on the last block is therefore that block's evidence, Grad-CAM on any
-block the positive part of that block's evidence, and neither has the other blocks. For a word
-Grad-CAM is its own thing, as the report LSTM is not linear.
+block the positive part of that block's evidence, and neither has the other blocks. On a torchvision
+backbone Grad-CAM is so for the last block alone: the others are read by the stages behind them too. For a
+word Grad-CAM is its own thing, as the report LSTM is not linear.
 
 References:
     1. Zhou et al., "Learning Deep Features for Discriminative Localization", CVPR 2016,

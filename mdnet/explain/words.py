@@ -24,7 +24,7 @@ from mdnet.errors import ConfigurationError
 from mdnet.explain.by_design import block_index
 from mdnet.explain.registry import Maps, register_method
 from mdnet.explain.targets import ClassTarget, ReportTarget, Scorer, SectionTarget, TextTarget, WordTarget
-from mdnet.inference.predictor import sharpness
+from mdnet.inference.sections import sharpness
 from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
 from mdnet.models.report_lstm import LSTMState

@@ -96,9 +96,12 @@ def _draw_image_module(model: MDNet, drawing: Drawing) -> None:
     config, image = model.config, model.image
     side, sizes = config.image_size, config.block_sizes
     shape = f"{config.image_channels} x {side} x {side}"
+    stem = f"3x3 convolution, stride {config.stem_stride}"
+    if config.backbone is not None:
+        stem = f"{config.backbone} before {config.decoupled_from}"
     nodes = [
         Node("image", ("image" if config.views == 1 else f"each of {config.views} views", shape)),
-        Node("stem", ("stem", f"3x3 convolution, stride {config.stem_stride}"), count(image.stem)),
+        Node("stem", ("stem", stem), count(image.stem)),
     ]
     drawing.edges += [Edge("image", "stem"), Edge("stem", "stage1")]
     kind = "two 3x3" if config.block == "basic" else "1x1, 3x3, 1x1"
@@ -106,10 +109,15 @@ def _draw_image_module(model: MDNet, drawing: Drawing) -> None:
         stage = f"stage{index + 1}"
         functions = [part for part in image.stages[index].modules() if isinstance(part, ResidualFunction)]
         size = f"{config.widths[index]} channels, {cells} x {cells}"
-        lines = (f"stage {index + 1}", size, f"{len(functions)} x BN-ReLU-conv, {kind}")
-        nodes.append(Node(stage, lines, count(image.stages[index])))
-        nodes.append(Node(block, (f"{block}: BN-ReLU", size), count(image.activations[index])))
-        for earlier in range(index):  # a stage reads all groups so far, at the size of the last
+        made = f"{len(functions)} x BN-ReLU-conv, {kind}"
+        if config.backbone is not None:
+            made = f"{config.depths[index]} layers of {config.backbone}"
+        nodes.append(Node(stage, (f"stage {index + 1}", size, made), count(image.stages[index])))
+        activation = "BN-ReLU" if count(image.activations[index]) else "ReLU"
+        nodes.append(Node(block, (f"{block}: {activation}", size), count(image.activations[index])))
+        if config.backbone is not None and index:  # a backbone's stage reads the block before it alone
+            drawing.edges.append(Edge(f"block{index}", stage))
+        for earlier in range(index if config.backbone is None else 0):  # all groups, at the size of the last
             drawing.edges.append(
                 Edge(f"stage{earlier + 1}", stage, _pooled(sizes[earlier], sizes[index - 1]))
             )

@@ -16,12 +16,14 @@ import numpy.typing as npt
 
 from mdnet.data.study import Aspect, LabelSpace
 from mdnet.errors import ConfigurationError
+from mdnet.inference.report_finding import OtherText, ReportFinding, SectionFinding
 
 __all__ = [
     "AspectEvidence",
     "AspectFinding",
     "EvidenceMap",
     "Finding",
+    "OtherText",
     "ReportFinding",
     "SectionFinding",
     "Unusualness",
@@ -117,40 +119,6 @@ class AspectFinding:
             return self.aspect.reference
         others = [name for name in self.aspect.classes if name != label]
         return max(others, key=lambda name: self.probabilities[name], default=None)
-
-
-@dataclass(frozen=True)
-class SectionFinding:
-    """The text for one section, and where each of its words looked.
-
-    Attributes:
-        words: The tokens as the model wrote them, punctuation included.
-        attention: (words, rows, columns) over the feature grid; each word's map sums to 1.
-        sharpness: (words,) how peaked each map is: 1 - entropy / log(positions), 0 is flat.
-        log_probabilities: (words,) log p(word | image, words before), natural logarithm.
-        aspect: The aspect whose evidence guided the attention, if any.
-        guided_by: The class whose evidence did.
-    """
-
-    name: str
-    text: str
-    words: tuple[str, ...]
-    attention: FloatArray
-    sharpness: FloatArray
-    log_probabilities: FloatArray
-    aspect: str | None = None
-    guided_by: str | None = None
-
-
-@dataclass(frozen=True)
-class ReportFinding:
-    """The report: its sections in order."""
-
-    sections: Mapping[str, SectionFinding]
-
-    @property
-    def text(self) -> str:
-        return " ".join(section.text for section in self.sections.values() if section.text)
 
 
 @dataclass(frozen=True)
@@ -332,6 +300,7 @@ class Finding:
             },
             "report": self.report.text,
             "sections": {name: section.text for name, section in self.report.sections.items()},
+            **self.report.details(),
         }
 
     def save_html(self, path: str | Path) -> Path:

@@ -105,7 +105,7 @@ def _section_log_likelihoods(
         targets[row, : len(words)] = torch.tensor(words)
     begin = torch.tensor(config.begin_ids)[sections][:, None]
     inputs = torch.cat([begin, targets[:, :-1]], dim=1).to(device)
-    of_section = prepared._replace(evidence=prepared.evidence[:, sections.to(device)])  # (1, N, P)
+    of_section = prepared.of_sections(sections[None].to(device))  # every text a section, (1, N)
     logits = report(inputs[None], grid, of_section).logits[0]  # (N, T, V)
     losses = F.cross_entropy(
         logits.flatten(0, 1), targets.to(device).flatten(), ignore_index=config.pad_id, reduction="none"

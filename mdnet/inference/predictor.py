@@ -3,37 +3,31 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mdnet.data.images import as_image
+from mdnet.data.images import as_decoded, as_image
 from mdnet.data.study import Aspect, Study
 from mdnet.data.views import as_strips, picture_strip
 from mdnet.errors import ConfigurationError, WeightsError
-from mdnet.inference.decoding import Decoded, decode_greedily
-from mdnet.inference.finding import (
-    AspectEvidence,
-    AspectFinding,
-    Finding,
-    ReportFinding,
-    SectionFinding,
-    Unusualness,
-)
+from mdnet.inference.decoding_config import DecodingConfig
+from mdnet.inference.finding import AspectEvidence, AspectFinding, Finding, ReportFinding, Unusualness
+from mdnet.inference.sections import SectionWriter, of_first_views
 from mdnet.models.calibration import Calibration, FeatureReference
 from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
-from mdnet.models.outputs import MDNetOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from mdnet.data.statements import StatementReader
 
     ImageLike = str | Path | Image | npt.NDArray[np.uint8]
     StudyLike = ImageLike | Study | Sequence[ImageLike]
@@ -41,8 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["Predictor", "images_of", "source_of"]
 
 _log = logging.getLogger(__name__)
-
-FloatType = TypeVar("FloatType", bound=np.floating)
 
 
 class Predictor:
@@ -58,6 +50,8 @@ class Predictor:
         name: What findings call it.
         device: Where to compute; the best there is unless named.
         batch_size: Studies computed at once.
+        decoding: How reports are written, where a call does not say; greedily unless given.
+        statements: Reads what a section states, for constrained decoding; synthetic reports need none.
 
     Raises:
         WeightsError: The model lacks its preprocessing or its tokenizer.
@@ -65,7 +59,14 @@ class Predictor:
     """
 
     def __init__(
-        self, model: MDNet, *, name: str = "", device: str | torch.device | None = None, batch_size: int = 32
+        self,
+        model: MDNet,
+        *,
+        name: str = "",
+        device: str | torch.device | None = None,
+        batch_size: int = 32,
+        decoding: DecodingConfig | None = None,
+        statements: StatementReader | None = None,
     ) -> None:
         if model.preprocessing is None:
             raise WeightsError(
@@ -81,6 +82,8 @@ class Predictor:
         self.preprocessing = model.preprocessing
         self.name = name
         self.batch_size = batch_size
+        self.decoding = decoding or DecodingConfig()
+        self.statements = statements
 
     @classmethod
     def from_pretrained(
@@ -89,49 +92,72 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         batch_size: int = 32,
+        decoding: DecodingConfig | None = None,
+        statements: StatementReader | None = None,
         revision: str | None = None,
         local_files_only: bool = False,
     ) -> Predictor:
         """A predictor from a name of `mdnet.list_weights()`, a run or model folder, or a hub id.
 
+        The other arguments are those of `Predictor` and of `MDNet.from_pretrained`.
+
         Raises:
             WeightsError: Not found, damaged, or incomplete.
         """
         model = MDNet.from_pretrained(name, revision=revision, local_files_only=local_files_only)
-        return cls(model, name=str(name), device=device, batch_size=batch_size)
+        return cls(
+            model,
+            name=str(name),
+            device=device,
+            batch_size=batch_size,
+            decoding=decoding,
+            statements=statements,
+        )
 
     @overload
-    def __call__(self, images: ImageLike | Study) -> Finding: ...
+    def __call__(self, images: ImageLike | Study, *, decoding: DecodingConfig | None = None) -> Finding: ...
     @overload
-    def __call__(self, images: list[StudyLike] | tuple[StudyLike, ...]) -> list[Finding]: ...
     def __call__(
-        self, images: ImageLike | Study | list[StudyLike] | tuple[StudyLike, ...]
+        self, images: list[StudyLike] | tuple[StudyLike, ...], *, decoding: DecodingConfig | None = None
+    ) -> list[Finding]: ...
+    def __call__(
+        self,
+        images: ImageLike | Study | list[StudyLike] | tuple[StudyLike, ...],
+        *,
+        decoding: DecodingConfig | None = None,
     ) -> Finding | list[Finding]:
         """One finding for a study, a list of findings for a list.
 
         Args:
-            images: A path (PNG, JPEG, TIFF, BMP, WebP, DICOM), a PIL image, or a uint8 array
+            images: A path (PNG, JPEG, TIFF, BMP, WebP, DICOM, NIfTI), a PIL image, or a uint8 array
                 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) in [0, 255]; or a `Study`, of whose images
                 the first `model.views` are used; or a list of such, in which a list in its turn is one
                 study of several images.
+            decoding: How the reports are written; the predictor's own way unless given.
 
         Raises:
             ImageError: An image that cannot be decoded.
-            ConfigurationError: A list of no image, or of more than the model has views.
+            ConfigurationError: A list of no image, or of more than the model has views; or decoding is
+                constrained, and nothing says what a section states.
         """
         if isinstance(images, (list, tuple)):
-            return list(self.stream(images))
-        return next(self.stream([images]))
+            return list(self.stream(images, decoding=decoding))
+        return next(self.stream([images], decoding=decoding))
 
-    def stream(self, studies: Iterable[StudyLike]) -> Iterator[Finding]:
+    def stream(
+        self, studies: Iterable[StudyLike], *, decoding: DecodingConfig | None = None
+    ) -> Iterator[Finding]:
         """Findings one by one, computed in batches; memory does not grow with their number."""
-        return (finding for finding, _ in self.stream_with_features(studies))
+        return (finding for finding, _ in self.stream_with_features(studies, decoding=decoding))
 
-    def stream_with_features(self, studies: Iterable[StudyLike]) -> Iterator[tuple[Finding, ImageFeatures]]:
+    def stream_with_features(
+        self, studies: Iterable[StudyLike], *, decoding: DecodingConfig | None = None
+    ) -> Iterator[tuple[Finding, ImageFeatures]]:
         """As `stream`, each finding with the C(I) it was made of: a batch of one, without blocks."""
+        writer = SectionWriter(self.model, decoding or self.decoding, self.statements)
         remaining = enumerate(studies)
         while batch := list(islice(remaining, self.batch_size)):
-            yield from self._findings(batch)
+            yield from self._findings(batch, writer)
 
     @torch.inference_mode()
     def pooled_features(self, studies: Iterable[StudyLike]) -> Iterator[npt.NDArray[np.float32]]:
@@ -181,13 +207,16 @@ class Predictor:
         )
 
     @torch.inference_mode()
-    def _findings(self, batch: Sequence[tuple[int, StudyLike]]) -> Iterator[tuple[Finding, ImageFeatures]]:
+    def _findings(
+        self, batch: Sequence[tuple[int, StudyLike]], writer: SectionWriter
+    ) -> Iterator[tuple[Finding, ImageFeatures]]:
         views = self.model.views
-        pictures = [self.decoded(study) for _, study in batch]
+        decoded_images = [[as_decoded(image) for image in images_of(study, views)] for _, study in batch]
+        pictures = [[image.pixels for image in images] for images in decoded_images]
         sources = [source_of(images_of(study, views), number) for number, study in batch]
-        for (number, study), own in zip(batch, pictures, strict=True):
-            for image, picture in zip(images_of(study, views), own, strict=True):
-                if warning := self.preprocessing.warning_for(picture):
+        for (number, study), images in zip(batch, decoded_images, strict=True):
+            for image, found in zip(images_of(study, views), images, strict=True):
+                if warning := self.preprocessing.warning_for(found.pixels, kind=found.kind):
                     _log.warning("%s: %s", source_of(image, number), warning)
         pixel_values, present = self.strips(pictures)
         output = self.model(pixel_values, present=present)
@@ -199,28 +228,25 @@ class Predictor:
         logits = {name: scores.cpu().double() for name, scores in (output.logits or {}).items()}
         calibration = self.model.calibration or Calibration({})
         unusual = self._unusual(calibration.reference, output.features, sources)
-        guides = self.model.guides(output.logits)
-        decoded = None
-        if self.model.report is not None:
-            decoded = decode_greedily(
-                self.model, output.features, self.model.prepare(output.features, guides)
-            )
-            decoded = Decoded(*(tensor.cpu() for tensor in decoded))
         space = self.model.config.space
-        for row, (source, own) in enumerate(zip(sources, pictures, strict=True)):
-            aspects = {
+        aspects = [
+            {
                 a.name: aspect_finding(
                     a, logits[a.name][row], temperature=calibration.temperatures.get(a.name, 1.0)
                 )
                 for a in space.aspects
             }
+            for row in range(len(batch))
+        ]
+        sections = writer.write(output, aspects, views=[len(own) for own in pictures])
+        for row, (source, own) in enumerate(zip(sources, pictures, strict=True)):
             finding = Finding(
                 source=source,
                 image=picture_strip(own),
                 views=tuple(own),
                 label_space=space,
-                aspects=aspects,
-                report=ReportFinding(self._sections(row, decoded, output, aspects, views=len(own))),
+                aspects=aspects[row],
+                report=ReportFinding(sections[row]),
                 aspect_evidence={
                     name: AspectEvidence(
                         {
@@ -259,43 +285,6 @@ class Predictor:
         assert self.model.heads is not None
         return self.model.heads[aspect].bias.detach().float().cpu().numpy()
 
-    def _sections(
-        self,
-        row: int,
-        decoded: Decoded | None,
-        output: MDNetOutput,
-        aspects: dict[str, AspectFinding],
-        *,
-        views: int,
-    ) -> dict[str, SectionFinding]:
-        """The written sections of one study of a batch, with maps of those views that it has."""
-        if decoded is None:
-            return {}
-        tokenizer, config = self.model.tokenizer, self.model.config
-        assert tokenizer is not None
-        assert output.features is not None
-        grid = (output.features.rows, output.features.columns)
-        sections = {}
-        for column, name in enumerate(config.sections):
-            ids = decoded.tokens[row, column]
-            count = int(((ids != config.pad_id) & (ids != config.end_id)).sum())
-            maps = decoded.attention[row, column, :count].double().numpy().reshape(count, *grid)
-            maps = of_first_views(maps, views, self.model.views)
-            attention = maps.reshape(count, math.prod(maps.shape[1:]))  # (words, positions)
-            attention = attention / attention.sum(axis=1, keepdims=True)  # exactly 1 in float64
-            aspect = config.section_aspects[name]
-            sections[name] = SectionFinding(
-                name=name,
-                text=tokenizer.decode(ids[:count].tolist()),
-                words=tokenizer.words(ids[:count].tolist()),
-                attention=attention.reshape(maps.shape),
-                sharpness=sharpness(attention),
-                log_probabilities=decoded.log_probabilities[row, column, :count].double().numpy(),
-                aspect=aspect,
-                guided_by=aspects[aspect].label if aspect is not None else None,
-            )
-        return sections
-
 
 def images_of(study: StudyLike, views: int) -> tuple[ImageLike, ...]:
     """The images of a study that a model of so many views looks at.
@@ -321,11 +310,6 @@ def source_of(images: ImageLike | Sequence[ImageLike], number: int) -> str:
     return " + ".join(paths) or f"image {number}"
 
 
-def of_first_views(maps: npt.NDArray[FloatType], count: int, views: int) -> npt.NDArray[FloatType]:
-    """What lies over the first `count` views of maps (..., rows, columns) over all `views`."""
-    return maps[..., : maps.shape[-1] // views * count]
-
-
 def aspect_finding(aspect: Aspect, logits: Tensor, *, temperature: float = 1.0) -> AspectFinding:
     """The finding of one aspect from its logits (classes,); the temperature changes no label."""
     if aspect.multi_label:
@@ -340,15 +324,6 @@ def aspect_finding(aspect: Aspect, logits: Tensor, *, temperature: float = 1.0) 
         dict(zip(aspect.classes, probabilities.tolist(), strict=True)),
         dict(zip(aspect.classes, logits.tolist(), strict=True)),
     )
-
-
-def sharpness(attention: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """1 - entropy / log(positions) of each row of (words, positions): 0 is flat, 1 a single position."""
-    positions = attention.shape[1]
-    if positions == 1:
-        return np.ones(len(attention))
-    entropy = -(attention * np.log(np.where(attention > 0, attention, 1.0))).sum(axis=1)
-    return 1.0 - entropy / np.log(positions)
 
 
 def checked_device(device: str | torch.device) -> torch.device:

@@ -48,6 +48,11 @@ class Prepared(NamedTuple):
     projected: Tensor | None = None
     there: Tensor | None = None
 
+    def of_sections(self, sections: Tensor) -> Prepared:
+        """The same for other rows of sections: places (B, N) of what is there, some of them several times."""
+        study = torch.arange(len(sections), device=sections.device)[:, None]
+        return self._replace(evidence=self.evidence[study, sections])
+
 
 class Attention(nn.Module):
     """Contract: `prepare(features, evidence)` once, `forward(hidden, prepared)` every word."""

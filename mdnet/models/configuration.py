@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 
 from mdnet.data.study import LabelSpace
 from mdnet.errors import ConfigurationError
+from mdnet.models.backbones.shapes import BACKBONES
 
 __all__ = ["ATTENTION_NAMES", "BLOCK_NAMES", "MDNetConfig"]
 
@@ -31,6 +32,10 @@ class MDNetConfig(PretrainedConfig):
             ensemble connection.
         strides: Stride of each stage relative to the one before; the first is 1.
         block: `basic` (two 3x3 convolutions) or `bottleneck` (1x1, 3x3, 1x1).
+        backbone: A torchvision network as image module (`mdnet.models.backbones`); stem_stride, widths,
+            depths and strides are then the network's, and `block` is not looked at. None: MDNet's own.
+        backbone_weights: What a new model's backbone begins with: a name of torchvision's, such as
+            `IMAGENET1K_V1`, or the file of a state dict. `create_model` alone looks at it; None: random.
         attention: `sharpened`, `mdnet` or `additive`; see `mdnet.models.attention`. Without labels
             there is no evidence to sharpen, and it becomes `additive`.
         attention_size: Width of the hidden layer of `additive`.
@@ -58,6 +63,8 @@ class MDNetConfig(PretrainedConfig):
     depths: list[int] | tuple[int, ...] = (1, 2, 2)
     strides: list[int] | tuple[int, ...] = (1, 2, 2)
     block: str = "basic"
+    backbone: str | None = None
+    backbone_weights: str | None = None
     attention: str = "sharpened"
     attention_size: int = 128
     embedding_size: int = 64
@@ -104,11 +111,23 @@ class MDNetConfig(PretrainedConfig):
     @property
     def block_sizes(self) -> list[int]:
         """Rows and columns of each block, for an input of `image_size`."""
+        if self.backbone is not None:
+            return BACKBONES[self.backbone].block_sizes(self.image_size)
         cells, sizes = _strided(self.image_size, self.stem_stride), []
         for stride in self.strides:
             cells = _strided(cells, stride)
             sizes.append(cells)
         return sizes
+
+    @property
+    def decoupled_from(self) -> str:
+        """The first stage whose channels stay apart from those of others up to the logits.
+
+        `stage1` for MDNet's own image module, in which what is there is never mixed again. Of a backbone it
+        is the stage that gives the first block: each block has class weights of its own and evidence is
+        exact, but inside the backbone a stage mixes what the one before it gave.
+        """
+        return "stage1" if self.backbone is None else BACKBONES[self.backbone].decoupled_from
 
     @property
     def grid_size(self) -> int:
@@ -133,6 +152,7 @@ class MDNetConfig(PretrainedConfig):
             )
         if self.strides[0] != 1:
             raise ConfigurationError(f"strides {self.strides} must begin with 1; use stem_stride")
+        self._check_backbone()
         if self.block not in BLOCK_NAMES:
             raise ConfigurationError(f"block {self.block!r} is none of {', '.join(BLOCK_NAMES)}")
         if self.attention not in ATTENTION_NAMES:
@@ -148,6 +168,31 @@ class MDNetConfig(PretrainedConfig):
                 raise ConfigurationError(
                     f"section {section!r} is guided by {aspect!r}, none of the aspects {list(space.names)}"
                 )
+
+    def _check_backbone(self) -> None:
+        if self.backbone is None:
+            if self.backbone_weights is not None:
+                raise ConfigurationError(
+                    f"backbone_weights {self.backbone_weights!r}: the model has no backbone; choose one that "
+                    f"has, or set backbone to one of {', '.join(BACKBONES)}"
+                )
+            return
+        if self.backbone not in BACKBONES:
+            raise ConfigurationError(f"backbone {self.backbone!r} is none of {', '.join(BACKBONES)}")
+        for name, value in BACKBONES[self.backbone].architecture().items():
+            if getattr(self, name) != value:
+                raise ConfigurationError(
+                    f"{name} {getattr(self, name)}: that of backbone {self.backbone} is {value}; leave it out"
+                )
+        if self.block_sizes[-1] < 1:
+            raise ConfigurationError(
+                f"image_size {self.image_size}: nothing is left behind {self.backbone}; give at least 32"
+            )
+        if self.backbone_weights is not None and self.image_channels != 3:
+            raise ConfigurationError(
+                f"backbone_weights are of RGB images: set image_channels to 3, not {self.image_channels}; "
+                "a grayscale image is then read as three equal channels"
+            )
 
 
 def _strided(cells: int, stride: int) -> int:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from mdnet.models.configuration import MDNetConfig
 
-__all__ = ["ImageFeatures", "ImageModule", "ResidualFunction", "stack_studies"]
+__all__ = ["EnsembleModule", "ImageFeatures", "ImageModule", "ResidualFunction", "stack_studies"]
 
 
 class ResidualFunction(nn.Module):
@@ -93,6 +93,15 @@ class ImageFeatures:
     views: int = 1
     present: Tensor | None = None
 
+    @classmethod
+    def of_blocks(cls, blocks: Sequence[Tensor]) -> ImageFeatures:
+        """C(I) of M blocks, the last of which is the coarsest."""
+        rows, columns = blocks[-1].shape[-2:]
+        pooled = torch.cat(
+            [pool_to(block, (rows, columns)) for block in blocks], dim=1
+        )  # (B, D, rows, columns)
+        return cls(tuple(blocks), pooled.flatten(2).transpose(1, 2), rows, columns)
+
     @property
     def there(self) -> Tensor | None:
         """(B, P), true for a position of a view that is there; None where all are."""
@@ -125,14 +134,39 @@ def stack_studies(studies: Sequence[ImageFeatures]) -> ImageFeatures:
 
 
 class ImageModule(nn.Module):
-    """From an image to C(I): M groups of channels, each with its own BN-ReLU at its own resolution."""
+    """Contract: from an image to C(I), M groups of channels, each behind its own activation.
+
+    Attributes:
+        stem: What comes before the first stage.
+        stages: M; a stage gives a group of channels.
+        activations: M; of a group to the block that heads and attention read, at its own resolution.
+    """
+
+    stem: nn.Module
+    stages: nn.ModuleList
+    activations: nn.ModuleList
+
+    def blocks(self, pixel_values: Tensor) -> list[Tensor]:
+        """The M blocks (B, D_m, H_m, W_m), finest first."""
+        raise NotImplementedError
+
+    def forward(self, pixel_values: Tensor) -> ImageFeatures:
+        """C(I) of normalised images.
+
+        Args:
+            pixel_values: (B, channels, H, W).
+        """
+        return ImageFeatures.of_blocks(self.blocks(pixel_values))
+
+
+class EnsembleModule(ImageModule):
+    """MDNet's own: each stage reads all groups before it and mixes none of them; BN-ReLU a block."""
 
     def __init__(self, config: MDNetConfig) -> None:
         super().__init__()
         self.stem = nn.Conv2d(
             config.image_channels, config.widths[0], 3, stride=config.stem_stride, padding=1, bias=False
         )
-        self.strides = config.strides
         self.stages = nn.ModuleList()
         for index, width in enumerate(config.widths):
             self.stages.append(
@@ -147,23 +181,13 @@ class ImageModule(nn.Module):
             )
         self.activations = nn.ModuleList(nn.Sequential(nn.BatchNorm2d(w), nn.ReLU()) for w in config.widths)
 
-    def forward(self, pixel_values: Tensor) -> ImageFeatures:
-        """C(I) of normalised images.
-
-        Args:
-            pixel_values: (B, channels, H, W).
-        """
+    def blocks(self, pixel_values: Tensor) -> list[Tensor]:
         groups = [self.stages[0](self.stem(pixel_values))]
         for stage in list(self.stages)[1:]:
             size = groups[-1].shape[-2:]
             so_far = torch.cat([pool_to(group, size) for group in groups], dim=1)  # (B, sum of D, h, w)
             groups.append(stage(so_far))
-        blocks = tuple(activation(group) for activation, group in zip(self.activations, groups, strict=True))
-        rows, columns = blocks[-1].shape[-2:]
-        pooled = torch.cat(
-            [pool_to(block, (rows, columns)) for block in blocks], dim=1
-        )  # (B, D, rows, columns)
-        return ImageFeatures(blocks, pooled.flatten(2).transpose(1, 2), rows, columns)
+        return [activation(group) for activation, group in zip(self.activations, groups, strict=True)]
 
 
 def pool_to(maps: Tensor, size: Sequence[int]) -> Tensor:

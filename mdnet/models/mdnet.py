@@ -27,11 +27,13 @@ from mdnet.data.text import ReportTokenizer
 from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.files import writing_tensors
 from mdnet.models.attention import Prepared
+from mdnet.models.backbones.module import BackboneModule
+from mdnet.models.backbones.shapes import BACKBONES
 from mdnet.models.calibration import Calibration
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.heads import DecoupledHead, Heads
-from mdnet.models.image_module import ImageFeatures, ImageModule
-from mdnet.models.objective import classification_loss, language_loss, scale_gradients
+from mdnet.models.image_module import EnsembleModule, ImageFeatures, ImageModule
+from mdnet.models.objective import LossTerms, classification_loss, language_loss, scale_gradients
 from mdnet.models.outputs import MDNetOutput
 from mdnet.models.report_lstm import ReportLSTM
 from mdnet.models.views import encode_views
@@ -70,7 +72,9 @@ class MDNet(PreTrainedModel):
         self.preprocessing = preprocessing
         self.calibration: Calibration | None = None
         self.views = config.views
-        self.image = ImageModule(config)
+        self.image: ImageModule = (
+            EnsembleModule(config) if config.backbone is None else BackboneModule(config)
+        )
         self.heads = Heads(config.space, config.widths) if config.space.aspects else None
         self.report = ReportLSTM(config) if config.sections else None
         self.post_init()
@@ -78,7 +82,9 @@ class MDNet(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         if isinstance(module, nn.Conv2d):  # He et al., arXiv 1502.01852
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            backbone = self.config.backbone
+            fan = "fan_out" if backbone is None else BACKBONES[backbone].fan
+            nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif isinstance(module, nn.Linear):
@@ -123,6 +129,9 @@ class MDNet(PreTrainedModel):
         present: Tensor | None = None,
         beta: float = 0.5,
         eta: float = 1.0,
+        counts: Mapping[str, Tensor] | None = None,
+        terms: LossTerms | None = None,
+        sampling: float = 0.0,
     ) -> MDNetOutput:
         """Logits, teacher-forced report and, where there is a truth, the losses.
 
@@ -136,6 +145,11 @@ class MDNet(PreTrainedModel):
             present: (B, V), true for a view that is there; None: all are.
             beta: Weight of the language in the image module's gradient, in 0..1 (formula 6).
             eta: Scale of the language's gradient there.
+            counts: What the sums of the losses are divided by, as `loss_counts` names it, where the batch
+                is a part of something larger; None: the batch's own numbers of labels and words.
+            terms: Label smoothing, class weights and priors of L_M; None: none.
+            sampling: Probability that the LSTM reads a word of its own, in training mode
+                (`ReportLSTM.forward`); the words that count stay the true ones.
         """
         features = self.encode(pixel_values, present)
         if self.heads is None:
@@ -148,16 +162,28 @@ class MDNet(PreTrainedModel):
         if self.heads is not None:
             output.logits, output.block_logits = self.heads(scale_gradients(features, 1.0 - beta).blocks)
             if labels is not None:
-                losses["classification"] = classification_loss(output.logits, labels, self.config.space)
+                losses["classification"] = classification_loss(
+                    output.logits,
+                    labels,
+                    self.config.space,
+                    count=None if counts is None else counts["classification"],
+                    terms=terms,
+                )
 
         if self.report is not None and tokens is not None:
             seen = scale_gradients(features, beta * eta)
             prepared = self.prepare(seen, self.guides(output.logits, labels))
-            begin = torch.tensor(self.config.begin_ids, device=tokens.device)
-            inputs = torch.cat([begin[None, :, None].expand(len(tokens), -1, 1), tokens[:, :, :-1]], dim=-1)
-            output.report_logits, output.attention = self.report(inputs, seen.grid, prepared)
+            # Filled on the device: a copy from here would wait until the image module is through.
+            begin = [tokens.new_full((len(tokens), 1), token) for token in self.config.begin_ids]
+            inputs = torch.cat([torch.stack(begin, dim=1), tokens[:, :, :-1]], dim=-1)  # (B, S, T)
+            output.report_logits, output.attention = self.report(
+                inputs, seen.grid, prepared, sampling=sampling
+            )
             losses["language"], output.log_likelihood = language_loss(
-                output.report_logits, tokens, self.config.pad_id
+                output.report_logits,
+                tokens,
+                self.config.pad_id,
+                count=None if counts is None else counts["language"],
             )
 
         if losses:

@@ -7,10 +7,11 @@ space, the sections and the vocabulary of a data set, and builds it.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mdnet.errors import ConfigurationError
+from mdnet.models.backbones.shapes import BACKBONES
 
 if TYPE_CHECKING:
     from mdnet.data.preprocessing import Preprocessing
@@ -18,7 +19,14 @@ if TYPE_CHECKING:
     from mdnet.data.text import ReportTokenizer
     from mdnet.models.mdnet import MDNet
 
-__all__ = ["create_model", "get_architecture", "list_models", "register_model"]
+__all__ = [
+    "check_options",
+    "create_model",
+    "get_architecture",
+    "list_models",
+    "register_model",
+    "report_options",
+]
 
 Architecture = Callable[[], dict[str, Any]]
 _ARCHITECTURES: dict[str, Architecture] = {}
@@ -55,37 +63,56 @@ def create_model(
     preprocessing: Preprocessing | None = None,
     **overrides: Any,
 ) -> MDNet:
-    """A model with random weights.
+    """A new model: random weights, but for a pretrained backbone's (`backbone_weights`).
 
     Args:
         name: One of `list_models()`.
         label_space: Aspects and diagnosis; none means a model without heads.
         sections: Section names; none means a model that writes no report.
         tokenizer: Vocabulary of the reports; needed where there are sections.
-        preprocessing: Saved with the model; needed by `Predictor`.
+        preprocessing: Saved with the model; needed by `Predictor`. A pretrained backbone wants images
+            normalised as `mdnet.models.backbones.shapes.IMAGENET_MEAN` and `IMAGENET_STD` say.
         **overrides: Any `MDNetConfig` argument. An unknown one raises `ConfigurationError`.
     """
     from mdnet.models.configuration import MDNetConfig
     from mdnet.models.mdnet import MDNet
 
     arguments = get_architecture(name) | overrides
-    unknown = sorted(set(arguments) - set(MDNetConfig.__annotations__))
+    check_options(arguments)
+    if label_space is not None:
+        arguments["label_space"] = label_space.to_dict()
+    config = MDNetConfig(**arguments | report_options(sections, tokenizer))
+    model = MDNet(config, tokenizer=tokenizer, preprocessing=preprocessing)
+    if config.backbone is not None and config.backbone_weights is not None:
+        from mdnet.models.backbones.weights import load_backbone_weights
+
+        load_backbone_weights(model.image, config.backbone, config.backbone_weights)
+    return model
+
+
+def check_options(options: Iterable[str]) -> None:
+    """Raises `ConfigurationError` where a name is no `MDNetConfig` argument."""
+    from mdnet.models.configuration import MDNetConfig
+
+    unknown = sorted(set(options) - set(MDNetConfig.__annotations__))
     if unknown:
         known = ", ".join(MDNetConfig.__annotations__)
         raise ConfigurationError(f"unknown model option {', '.join(unknown)}; the options: {known}")
-    if label_space is not None:
-        arguments["label_space"] = label_space.to_dict()
-    if sections:
-        if tokenizer is None:
-            raise ConfigurationError("a model that writes sections needs a tokenizer")
-        arguments |= {
-            "sections": list(sections),
-            "vocabulary_size": len(tokenizer),
-            "begin_ids": [tokenizer.begin_id(section) for section in sections],
-            "end_id": tokenizer.end_id,
-            "pad_id": tokenizer.pad_id,
-        }
-    return MDNet(MDNetConfig(**arguments), tokenizer=tokenizer, preprocessing=preprocessing)
+
+
+def report_options(sections: Sequence[str], tokenizer: ReportTokenizer | None) -> dict[str, Any]:
+    """The `MDNetConfig` arguments that come from the sections and their vocabulary."""
+    if not sections:
+        return {}
+    if tokenizer is None:
+        raise ConfigurationError("a model that writes sections needs a tokenizer")
+    return {
+        "sections": list(sections),
+        "vocabulary_size": len(tokenizer),
+        "begin_ids": [tokenizer.begin_id(section) for section in sections],
+        "end_id": tokenizer.end_id,
+        "pad_id": tokenizer.pad_id,
+    }
 
 
 @register_model
@@ -126,6 +153,45 @@ def mdnet_base() -> dict[str, Any]:
         "widths": [64, 128, 256, 512],
         "depths": [2, 3, 3, 3],
         "strides": [1, 2, 2, 2],
+        "embedding_size": 256,
+        "hidden_size": 512,
+        "attention_size": 512,
+    }
+
+
+@register_model
+def mdnet_resnet18() -> dict[str, Any]:
+    """About 13 million parameters, on torchvision's ResNet-18: decoupled from layer2 on, 7 x 7 grid."""
+    return {
+        "image_size": 224,
+        "backbone": "resnet18",
+        **BACKBONES["resnet18"].architecture(),
+        "embedding_size": 128,
+        "hidden_size": 256,
+        "attention_size": 256,
+    }
+
+
+@register_model
+def mdnet_resnet50() -> dict[str, Any]:
+    """About 33 million parameters, on torchvision's ResNet-50: decoupled from layer2 on, 7 x 7 grid."""
+    return {
+        "image_size": 224,
+        "backbone": "resnet50",
+        **BACKBONES["resnet50"].architecture(),
+        "embedding_size": 256,
+        "hidden_size": 512,
+        "attention_size": 512,
+    }
+
+
+@register_model
+def mdnet_densenet121() -> dict[str, Any]:
+    """About 14 million parameters, on DenseNet-121: decoupled from denseblock2 on, 7 x 7 grid."""
+    return {
+        "image_size": 224,
+        "backbone": "densenet121",
+        **BACKBONES["densenet121"].architecture(),
         "embedding_size": 256,
         "hidden_size": 512,
         "attention_size": 512,

@@ -1,52 +1,55 @@
 """A training run from a data set to a run folder.
 
 The folder holds `config.yaml`, `model/` (what `from_pretrained` loads: the best epoch's weights,
-calibrated on the val split), `checkpoint/` (what `--resume` goes on from), `history.csv`,
-`checks.json` (`mdnet.training.checks`), and, from the final evaluation, `metrics.json`,
+calibrated on the val split), `checkpoint-STEP/` (the last two, which `--resume` goes on from), `history.csv`,
+`environment.yaml` (hash of the data; time, command, device and versions of every start), `checks.json`
+(`mdnet.training.checks`), and, from the final evaluation, `metrics.json`,
 `predictions.jsonl` and `index.html`.
 """
 
 from __future__ import annotations
 
-import csv
 import logging
 import random
 import shutil
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
 import yaml
 
+from mdnet.data.augmentation_choice import settle_augmentation
+from mdnet.data.cache import ImageCache
 from mdnet.data.images import load_image
 from mdnet.data.loading import StudyDataset
 from mdnet.data.preprocessing import Preprocessing
 from mdnet.data.readers import read_studies
+from mdnet.data.shards import shard_numbers
 from mdnet.data.statistics import data_hash
-from mdnet.data.study import LabelSpace, Study, StudySet
-from mdnet.data.text import ReportTokenizer
-from mdnet.errors import ConfigurationError, DataError
-from mdnet.evaluation.evaluate import evaluate_studies
-from mdnet.files import read_yaml
+from mdnet.data.study import StudySet
+from mdnet.errors import ConfigurationError
+from mdnet.files import read_yaml, write_text
 from mdnet.inference.calibration import calibrate_folder
 from mdnet.inference.predictor import Predictor
-from mdnet.models.configuration import MDNetConfig
 from mdnet.models.mdnet import MDNet
-from mdnet.models.registry import create_model, get_architecture
-from mdnet.provenance import versions
-from mdnet.training.checkpoint import replace_folder
+from mdnet.provenance import start_record
+from mdnet.training.checkpoint import list_checkpoints, replace_folder
 from mdnet.training.checks import check_run
 from mdnet.training.configuration import TrainingConfig
-from mdnet.training.trainer import Row, Trainer
+from mdnet.training.distributed import make_accelerator
+from mdnet.training.history import Row, draw_history, write_history
+from mdnet.training.random_state import seed_everything
+from mdnet.training.starting import starting_model
+from mdnet.training.trainer import Trainer
+from mdnet.training.validation import best_epoch, validation_row
+from mdnet.training.watching import Watcher, watched_batch
 
-__all__ = ["train_run"]
+__all__ = ["check_same", "train_run"]
 
 _log = logging.getLogger(__name__)
 
-_MEASURED = 512  # training images that mean and deviation are measured on
-_VALIDATED = 200  # studies looked at after every epoch
+_LOOKED_AT = 32  # training studies by which `augmentation: auto` chooses
+_MAY_CHANGE = ("out", "workers", "cache")  # the bits are the same
 
 
 def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
@@ -63,37 +66,48 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
         ConfigurationError: The run folder holds another run, or an option is wrong.
         DataError: The data set cannot be used.
     """
+    accelerator = make_accelerator(config)
+    if not accelerator.is_main_process:
+        logging.getLogger("mdnet").setLevel(logging.ERROR)  # the main process says the rest
     out = Path(config.out)
     saved = out / "config.yaml"
-    if saved.exists() and not resume:
+    begun = saved.exists()
+    if begun and not resume:
         raise ConfigurationError(f"{out}: holds a run; add --resume auto to go on, or name another --out")
-    if saved.exists():
-        _check_same(config, TrainingConfig.load(saved), saved)
+    if begun:
+        check_same(config, TrainingConfig.load(saved), saved)
 
     seed_everything(config.seed)
-    data = read_studies(Path(config.data), format=config.format)
-    train, validation = data.split("train"), [s for s in data.studies if s.split == "val"][:_VALIDATED]
+    data = read_studies(Path(config.data), format=config.format, options=config.reader_options())
+    train = data.split("train")
+    validation = data.split("val")[: config.validated] if "val" in data.splits else ()
     digest = data_hash(data)
     environment = out / "environment.yaml"
-    if environment.exists() and read_yaml(environment).get("data_hash") != digest:
+    earlier = read_yaml(environment) if environment.exists() else {}
+    if earlier and earlier.get("data_hash") != digest:
         raise ConfigurationError(f"{data.root}: changed since the run in {out} began; name another --out")
-    model = _model_of_run(config, data, train, out, resume=saved.exists())
+    # Without a checkpoint a run begins anew, whatever a process that was killed had written.
+    model = starting_model(config, data, train, out, resume=bool(list_checkpoints(out)))
     _say_images(data, model.views)
     model.calibration = None  # of a run gone on with: it was fitted to earlier weights
-    out.mkdir(parents=True, exist_ok=True)
-    config.save(saved)
-    provenance = {"data_hash": digest, "provenance": data.provenance, **versions()}
-    environment.write_text(yaml.safe_dump(provenance, sort_keys=False), encoding="utf-8")
 
+    few = random.Random(config.seed).sample(train, min(_LOOKED_AT, len(train)))
+    images = (load_image(path) for study in few for path in study.images[: model.views])
+    preprocessing = _preprocessing(model)
+    cache = None
+    if config.cache:
+        cache = ImageCache(data.root, preprocessing, images=model.views * len(train))
     dataset = StudyDataset(
         train,
         label_space=model.config.space,
         sections=model.config.sections,
         tokenizer=model.tokenizer,
-        preprocessing=_preprocessing(model),
-        augmentation=config.augmentation,
+        preprocessing=preprocessing,
+        augmentation=settle_augmentation(config.augmentation, train, images),
         views=model.views,
+        cache=cache,
     )
+    looked_at = validation or train
 
     def validate(trained: MDNet) -> Row:
         if not validation:
@@ -101,55 +115,39 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
         return validation_row(Predictor(trained, device=trained.device), validation, data)
 
     def on_epoch(history: list[Row]) -> None:
-        write_history(out / "history.csv", history)
-        if best_epoch(history) == len(history) - 1:
+        best = best_epoch(history, config.metric)
+        if best == len(history) - 1:
             partial = out / "model.partial"  # a run killed while it writes still has the model before
             shutil.rmtree(partial, ignore_errors=True)
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(partial)
+            trainer.bare.save_pretrained(partial)
             replace_folder(out / "model", partial)
+        write_history(out / "history.csv", history)
+        draw_history(out / "history.png", history, best=best)
 
-    trainer = Trainer(model, dataset, config, validate=validate)
-    trainer.train(out / "checkpoint", resume=resume, on_epoch=on_epoch)
-    if validation and trainer.accelerator.is_main_process:
+    trainer = Trainer(
+        model,
+        dataset,
+        config,
+        validate=validate,
+        accelerator=accelerator,
+        watch=lambda step: Watcher(out, studies=looked_at, step=step),
+        watched=watched_batch(model, looked_at),
+        shards=shard_numbers(train) if data.format == "shards" else None,
+    )
+    # Written now, for an option that a trainer refuses leaves no run behind.
+    accelerator.wait_for_everyone()  # all processes have looked at what is there
+    if accelerator.is_main_process:
+        start = start_record(accelerator.device, processes=accelerator.num_processes)
+        starts = [*earlier.get("starts", ()), start]
+        record = {"data_hash": digest, "provenance": data.provenance, "starts": starts}
+        write_text(environment, yaml.safe_dump(record, sort_keys=False))
+        config.save(saved)
+    trainer.train(out, resume=resume, on_epoch=on_epoch)
+    if validation and accelerator.is_main_process:
         calibrate_folder(out / "model", data)
         check_run(out, validation)
+    accelerator.wait_for_everyone()
     return out
-
-
-def _model_of_run(
-    config: TrainingConfig, data: StudySet, train: Sequence[Study], out: Path, *, resume: bool
-) -> MDNet:
-    """The model with its vocabulary and preprocessing: a resumed run's own, else new ones from `train`."""
-    if resume and (out / "model" / "config.json").exists():
-        return MDNet.from_pretrained(out / "model")
-    space = data.label_space
-    if config.diagnosis is not None:
-        space = LabelSpace(space.aspects, config.diagnosis)
-    if space.aspects and not any(study.labels for study in train):
-        _log.warning("no training study has a label: the heads rest")
-        space = LabelSpace()
-    sections = tuple(name for name in data.sections if any(study.report.get(name) for study in train))
-    if not sections and not space.aspects:
-        raise DataError(data.root, "no training study has a label or a report", "there is nothing to learn")
-    tokenizer = None
-    if sections:
-        texts = (text for study in train for name in sections for text in study.report.get(name, ()))
-        tokenizer = ReportTokenizer.build(texts, sections, minimum_count=config.minimum_count)
-    options = get_architecture(config.model) | config.model_options
-    image_size = int(options.get("image_size", MDNetConfig.image_size))
-    views = int(options.get("views", MDNetConfig.views))
-    mode = "L" if options.get("image_channels", MDNetConfig.image_channels) == 1 else "RGB"
-    chosen = random.Random(config.seed).sample(list(train), min(_MEASURED, len(train)))
-    images = (load_image(path) for study in chosen for path in study.images[:views])
-    preprocessing = Preprocessing.measure(images, size=image_size, mode=mode)
-    return create_model(
-        config.model,
-        label_space=space,
-        sections=sections,
-        tokenizer=tokenizer,
-        preprocessing=preprocessing,
-        **config.model_options,
-    )
 
 
 def _say_images(data: StudySet, views: int) -> None:
@@ -170,72 +168,24 @@ def _say_images(data: StudySet, views: int) -> None:
         )
 
 
-def validation_row(predictor: Predictor, studies: Sequence[Study], data: StudySet) -> Row:
-    """The epoch's numbers on the validation split, reports generated freely.
-
-    `val_score` chooses the best epoch: the mean of diagnosis accuracy and a tenth of CIDEr, whichever
-    are there. Unscaled, CIDEr's changes from one phrase to an equal one would outweigh the diagnosis.
-    """
-    metrics = evaluate_studies(predictor, studies, data, baselines=False, progress=False).metrics
-    row: Row = {}
-    score = []
-    if (accuracy := metrics.get("diagnosis", {}).get("accuracy")) is not None:
-        row["val_diagnosis_accuracy"] = accuracy
-        score.append(accuracy)
-    if "mean_aspect_accuracy" in metrics:
-        row["val_mean_aspect_accuracy"] = metrics["mean_aspect_accuracy"]
-        if not score:
-            score.append(metrics["mean_aspect_accuracy"])
-    if "text" in metrics:
-        row["val_bleu_4"], row["val_cider"] = metrics["text"]["bleu_4"], metrics["text"]["cider"]
-        row["val_distinct_share"] = metrics["text"]["distinct_share"]
-        score.append(metrics["text"]["cider"] / 10)  # CIDEr's scale ends at 10
-    for aspect, kinds in metrics.get("grounding", {}).items():
-        for kind, classes in kinds.items():
-            if isinstance(classes, dict):
-                hits = [c["pointing"] * c["studies"] for c in classes.values()]
-                row[f"val_{aspect}_{kind}_pointing"] = sum(hits) / sum(c["studies"] for c in classes.values())
-    if "statements" in metrics:
-        row["val_statements_true"] = metrics["statements"]["true"]
-    if score:
-        row["val_score"] = float(np.mean(score))
-    return row
-
-
-def best_epoch(history: Sequence[Row]) -> int:
-    """Index of the epoch with the highest `val_score`; the last where there is none."""
-    scores = [row.get("val_score", -np.inf) for row in history]
-    return max(range(len(scores)), key=lambda index: (scores[index], index))
-
-
-def write_history(path: Path, history: Sequence[Row]) -> None:
-    """The rows as CSV, columns in order of first appearance."""
-    columns = list(dict.fromkeys(name for row in history for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  (libraries that draw from the global generator)
-    torch.manual_seed(seed)
-
-
 def _preprocessing(model: MDNet) -> Preprocessing:
     assert model.preprocessing is not None
     return model.preprocessing
 
 
-def _check_same(config: TrainingConfig, saved: TrainingConfig, path: Path) -> None:
-    old, new = saved.to_dict(), config.to_dict()
-    changed = [
-        f"{key}: {old[key]} there, {new[key]} here" for key in old if old[key] != new[key] and key != "out"
-    ]
+def check_same(config: TrainingConfig, saved: TrainingConfig, path: Path) -> None:
+    """Raises `ConfigurationError` where a run would go on as another; how its steps are loaded may change."""
+    old, new = (_decisive(each) for each in (saved, config))
+    changed = [f"{key}: {old[key]} there, {new[key]} here" for key in old if old[key] != new[key]]
     if changed:
         raise ConfigurationError(
             f"{path}: the run to resume has another configuration ({'; '.join(changed)}); "
             "call it as it was called, or name another --out"
         )
+
+
+def _decisive(config: TrainingConfig) -> dict[str, Any]:
+    """What makes a run another; of its batches, how many studies they make a step of."""
+    record = {key: value for key, value in config.to_dict().items() if key not in _MAY_CHANGE}
+    del record["batch_size"], record["accumulate"]
+    return record | {"batch_size x accumulate": config.batch_size * config.accumulate}

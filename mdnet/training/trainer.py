@@ -1,37 +1,61 @@
 """The training loop.
 
 `Trainer` takes a model and loaded studies and trains it by the joint objective (formula 6 of
-docs/method.md). What a run reads and writes is `mdnet.training.run`'s.
+docs/method.md), in one process or as one of several. What a run reads and writes beside checkpoints is
+`mdnet.training.run`'s.
+
+A step is of `accumulate` batches in each process. All of them are fetched first, so that the numbers of
+labels and of words in the whole step are known, and every batch's sum of losses is divided by these: the
+gradient is that of one large batch, whatever is missing in which part of it.
 """
 
 from __future__ import annotations
 
-import logging
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.utils.data import DataLoader
-from tqdm import tqdm
-from tqdm.contrib.logging import logging_redirect_tqdm
 
-from mdnet.data.loading import SeededSampler, StudyBatch, StudyDataset, make_loader
+from mdnet.data.loading import StudyBatch, StudyDataset, make_loader
+from mdnet.data.sampling import StepSampler
+from mdnet.data.study import MISSING
 from mdnet.models.mdnet import MDNet
-from mdnet.training.checkpoint import load_checkpoint, save_checkpoint
+from mdnet.models.objective import loss_counts, loss_terms
+from mdnet.training.averaging import WeightAverage
 from mdnet.training.configuration import TrainingConfig
-from mdnet.training.schedules import scheduled, warmup_cosine
+from mdnet.training.distributed import add_up, make_accelerator, synchronise_batch_norm
+from mdnet.training.failure import stop_at
+from mdnet.training.history import Row
+from mdnet.training.memory import explain_memory
+from mdnet.training.optimisation import build_optimizer, set_learning_rate, set_training_mode
+from mdnet.training.progress import Progress
+from mdnet.training.random_state import seed_everything
+from mdnet.training.resuming import go_on, keep
+from mdnet.training.schedules import StepValues, at_step, check_schedule
+from mdnet.training.state import BeforeStep, Place
+from mdnet.training.validation import should_stop
+from mdnet.training.watching import Watcher
 
 __all__ = ["Trainer"]
 
-_log = logging.getLogger(__name__)
+Scalars = dict[str, Tensor]
 
-Row = dict[str, float]
+
+class StepSums(NamedTuple):
+    """Of all processes: losses apart, how many diagnoses were `correct` and `known`, gradient's norm."""
+
+    losses: Scalars
+    diagnoses: Scalars
+    norm: Tensor
 
 
 class Trainer:
@@ -41,116 +65,295 @@ class Trainer:
         model: Of random weights, or of weights to go on from.
         dataset: The training split.
         config: The run's configuration.
-        validate: Called after every epoch with the model in evaluation mode; what it returns
-            becomes part of the epoch's row.
+        validate: Called after every epoch, in the main process, with the model in evaluation mode; what it
+            returns becomes part of the epoch's row.
+        accelerator: Of `make_accelerator`; None makes one.
+        watch: Makes what looks on in the main process, from the number of the first step to come.
+        watched: The batch that it examines after every epoch.
+        shards: Of every study, the number of the shard it lies in; see `mdnet.data.sampling.draw_epoch`.
+
+    Raises:
+        ConfigurationError: The model cannot be trained as `config` says.
+
+    Attributes:
+        bare: The model without the wrappers of several processes and mixed precision.
+        place: Where the run is.
+        history: A row an epoch.
     """
 
     def __init__(
-        self, model: MDNet, dataset: StudyDataset, config: TrainingConfig, *, validate: Callable[[MDNet], Row]
+        self,
+        model: MDNet,
+        dataset: StudyDataset,
+        config: TrainingConfig,
+        *,
+        validate: Callable[[MDNet], Row],
+        accelerator: Accelerator | None = None,
+        watch: Callable[[int], Watcher] | None = None,
+        watched: StudyBatch | None = None,
+        shards: npt.NDArray[np.int64] | None = None,
     ) -> None:
-        self.config = config
-        self.validate = validate
-        self.accelerator = Accelerator(mixed_precision=config.precision)
-        self.sampler = SeededSampler(len(dataset), seed=config.seed)
-        self.loader: DataLoader[Any] = make_loader(
-            dataset, batch_size=config.batch_size, sampler=self.sampler, workers=config.workers
+        assert model.preprocessing is not None
+        check_schedule(config, has_heads=model.heads is not None, has_sections=model.report is not None)
+        self.config, self.validate, self.preprocessing = config, validate, model.preprocessing
+        self.accelerator = accelerator or make_accelerator(config)
+        self.device = self.accelerator.device
+        self.sampler = StepSampler(
+            len(dataset),
+            seed=config.seed,
+            batch_size=config.batch_size,
+            accumulate=config.accumulate,
+            processes=self.accelerator.num_processes,
+            process=self.accelerator.process_index,
+            shards=shards,
         )
-        self.steps = len(self.loader) * config.epochs
-        self.image_count = dataset.image_count
-        if self.accelerator.device.type == "cpu":
+        self.dataset = dataset
+        self.loader = make_loader(dataset, batches=self.sampler, workers=config.workers)
+        self.steps = self.sampler.steps * config.epochs
+        terms = loss_terms(
+            dataset.studies,
+            model.config.space,
+            label_smoothing=config.label_smoothing,
+            imbalance=config.imbalance,
+        )
+        self.terms = None if terms is None else terms.to(self.device)
+
+        if self.device.type == "cpu":
             # Channels last is quicker on a CPU: 15 to 25% more images a second, measured at 128 px.
             nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = AdamW(parameter_groups(model, config.weight_decay), lr=config.learning_rate)
+        optimizer = build_optimizer(model, config)
+        synchronise_batch_norm(model, self.accelerator)
+        if config.compile:
+            model.image.compile()
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        assert model.preprocessing is not None
-        self.preprocessing = model.preprocessing
+        # Without accelerate's wrapper around forward: validation computes in full precision, and a
+        # step enters autocast by itself.
+        self.bare: MDNet = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.average = WeightAverage(self.bare, config.ema) if config.ema else None
+        if process := self.accelerator.process_index:
+            seed_everything(config.seed + process)  # dropout masks of its own
+        self.before = BeforeStep(self.bare, self.device)
+        self.place, self.history = Place(), list[Row]()
+        self.watch, self.watched = watch, watched
+        self.watcher: Watcher | None = None
 
-    def train(self, checkpoint: Path, *, resume: bool, on_epoch: Callable[[list[Row]], None]) -> list[Row]:
-        """Trains to the last epoch.
+    @property
+    def step_number(self) -> int:
+        """Steps taken, of `steps`."""
+        return self.place.epoch * self.sampler.steps + self.place.step
+
+    def train(self, run: Path, *, resume: bool, on_epoch: Callable[[list[Row]], None]) -> list[Row]:
+        """Trains to the last epoch, or until `config.patience` epochs were no better.
 
         Args:
-            checkpoint: Folder of the checkpoint, written after every epoch.
-            resume: Go on from it where it is there.
-            on_epoch: Called with the history so far after every epoch, and where a run goes on.
+            run: Folder of the checkpoints, one written after every epoch.
+            resume: Go on from the newest of them where there is one.
+            on_epoch: Called in the main process with the history so far after every epoch, with the weights
+                that were validated; and where a run goes on from the end of an epoch, for it may have been
+                killed between checkpoint and call.
 
         Returns:
             The history, a row an epoch.
         """
-        history: list[Row] = []
-        # Without accelerate's wrapper around forward: validation computes in full precision, and a
-        # step enters autocast by itself.
-        bare = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
-        if resume and (progress := load_checkpoint(checkpoint, bare, self.optimizer.optimizer)) is not None:
-            history = progress["history"]
-            _log.info("goes on after epoch %d of %d", len(history), self.config.epochs)
-            on_epoch(history)  # again: the run may have been killed between checkpoint and call
-        done = len(history) * len(self.loader)
-        quiet = not sys.stderr.isatty() or not self.accelerator.is_main_process
+        self.run = run
+        if resume and go_on(self, run) and self.history and self.place.step == 0:
+            self.finish_epoch(on_epoch)
+        images = self.dataset.image_count / self.sampler.size
+        main = self.accelerator.is_main_process
         with (
-            tqdm(total=self.steps, initial=done, disable=quiet, unit="step") as bar,
-            logging_redirect_tqdm(),  # a log line goes above the bar, not into it
+            self.watching(),
+            Progress(self.steps, initial=self.step_number, enabled=main, images=images) as progress,
         ):
-            for epoch in range(len(history), self.config.epochs):
-                row = self.epoch(epoch, bar)
-                row |= self.validate(bare.eval())
-                history.append(row)
-                if self.accelerator.is_main_process:
-                    save_checkpoint(checkpoint, bare, self.optimizer.optimizer, {"history": history})
-                    on_epoch(history)
-                _log.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        return history
+            while len(self.history) < self.config.epochs and not self.stops_early():
+                row = self.epoch(progress)
+                row |= self.validated(row)
+                self.history.append(row)
+                self.place = Place(epoch=len(self.history))
+                keep(self, run)
+                self.finish_epoch(on_epoch)
+                progress.end_epoch(row)
+        return self.history
 
-    def epoch(self, epoch: int, bar: tqdm[Any]) -> Row:
-        """One pass over the training split; its mean losses."""
-        self.model.train()
-        self.sampler.set_epoch(epoch)
-        begun = time.perf_counter()
-        sums: dict[str, Tensor] = {}  # stay on the device: reading one there would wait for it
-        for step, batch in enumerate(self.loader, start=epoch * len(self.loader)):
-            losses = self.step(batch, step)
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, torch.zeros_like(loss)) + loss.detach()
-            bar.update()
-            if not bar.disable and step % 10 == 0:
-                shown = {name: f"{loss.item():.3f}" for name, loss in losses.items()}
-                bar.set_postfix(epoch=epoch + 1, **shown)
-        seconds = time.perf_counter() - begun
-        row: Row = {"epoch": epoch + 1}
-        row |= {f"train_{name}_loss": total.item() / len(self.loader) for name, total in sums.items()}
-        row["images_per_second"] = self.image_count / seconds
+    def epoch(self, progress: Progress) -> Row:
+        """The rest of a pass over the training split; the row of the whole of it."""
+        set_training_mode(self.bare)
+        place, sampler = self.place, self.sampler
+        sampler.set_epoch(place.epoch, done=place.step)
+        batches = iter(self.loader)
+        begun = time.perf_counter() - place.seconds
+        for step in range(place.step, sampler.steps):
+            shares = sampler.shares(step)
+            taken = [
+                batch.first(share) for batch, share in zip(islice(batches, len(shares)), shares, strict=True)
+            ]
+            try:
+                sums = self.step(taken, self.step_number)
+            except RuntimeError as error:
+                explain_memory(self, taken, error)
+                raise
+            place.add(*sums)
+            place.seconds = time.perf_counter() - begun
+            progress.update(sampler.studies(step), sums.losses, _share(sums.diagnoses))
+            every = self.config.checkpoint_steps
+            if every and self.step_number % every == 0 and place.step < sampler.steps:
+                keep(self, self.run)
+        row: Row = place.row()
+        row["images_per_second"] = self.dataset.image_count / (time.perf_counter() - begun)
         return row
 
-    def step(self, batch: StudyBatch, step: int) -> dict[str, Tensor]:
-        """One step of the joint objective; the losses apart."""
-        config, progress = self.config, step / self.steps
-        factor = warmup_cosine(step, self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * factor
-        batch = batch.to(self.accelerator.device, non_blocking=True)
-        pixel_values = self.preprocessing.normalise(batch.images)
-        if self.accelerator.device.type == "cpu":
-            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-        with self.accelerator.autocast():
-            output = self.model(
-                pixel_values,
-                batch.labels,
-                batch.tokens,
-                present=batch.present,
-                beta=scheduled(config.schedule, config.beta, progress),
-                eta=scheduled(config.schedule, config.eta, progress),
-            )
-        self.accelerator.backward(output.loss)
-        self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.optimizer.step()
+    def step(self, batches: Sequence[StudyBatch], number: int) -> StepSums:
+        """One step of the joint objective.
+
+        Args:
+            batches: This process's share of it.
+            number: Of the step in the run, from 0.
+
+        Raises:
+            TrainingError: A gradient is no number, in full precision too.
+        """
+        config, accelerator = self.config, self.accelerator
+        values = at_step(config, number, self.steps)
+        set_learning_rate(self.optimizer, values.learning_rate_factor)
+        batches = [batch.to(self.device, non_blocking=True) for batch in batches]
+        counts = self.counts(batches)
+        self.before.keep()
+        losses, diagnoses = self.gradients(batches, counts, values)
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
+        # The one value of a step that is waited for, as a GradScaler does, too: a step that is no number
+        # would spoil the weights. It is the same in all processes, which so agree on what follows.
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        else:
+            losses, diagnoses, norm = self.step_again(batches, counts, values)
+            if not torch.isfinite(norm):
+                stop_at(self, batches, number, losses)
+            self.optimizer.optimizer.step()
         self.optimizer.zero_grad()
-        losses: dict[str, Tensor] = output.losses
-        return losses
+        if self.average is not None:
+            self.average.update(self.bare)
+        if self.watcher is not None:
+            rates = {group["name"]: group["lr"] for group in self.optimizer.param_groups}
+            studies = self.sampler.studies(self.place.step)
+            self.watcher.on_step(number, losses, norm, rates, studies)
+        return StepSums(losses, diagnoses, norm)
+
+    def counts(self, batches: Sequence[StudyBatch]) -> Scalars:
+        """Labels and words in the whole step, in all processes: what the sums of losses are divided by."""
+        config = self.bare.config
+        each = [loss_counts(batch.labels, batch.tokens, config.space, config.pad_id) for batch in batches]
+        return add_up(
+            self.accelerator, {name: torch.stack([one[name] for one in each]).sum() for name in each[0]}
+        )
+
+    def gradients(
+        self, batches: Sequence[StudyBatch], counts: Scalars, values: StepValues, *, full: bool = False
+    ) -> tuple[Scalars, Scalars]:
+        """Adds up the gradient of a step in the parameters.
+
+        Args:
+            batches: This process's share of the step.
+            counts: Of labels and of words in the whole of it.
+            values: What the schedules say.
+            full: In full precision, and unscaled.
+
+        Returns:
+            The losses apart, and how many diagnoses were `correct` and `known`, of all processes.
+        """
+        losses, diagnoses = Scalars(), Scalars()
+        for batch in batches:
+            waits = batch is not batches[-1]  # the processes exchange gradients once a step
+            with self.accelerator.no_sync(self.model) if waits else nullcontext():
+                with nullcontext() if full else self.accelerator.autocast():
+                    output = self.model(
+                        self.pixel_values(batch),
+                        batch.labels,
+                        batch.tokens if values.language else None,
+                        present=batch.present,
+                        beta=values.beta,
+                        eta=values.eta,
+                        counts=counts,
+                        terms=self.terms,
+                        sampling=values.sampling,
+                    )
+                # Their gradients are averaged; that of a sum is wanted.
+                loss = output.loss * self.accelerator.num_processes
+                loss.backward() if full else self.accelerator.backward(loss)
+            _add(losses, {name: each.detach() for name, each in output.losses.items()})
+            _add(diagnoses, self.diagnoses(output.logits, batch))
+            del output, loss  # their features, which would lie beside those of the next batch
+        sums = add_up(self.accelerator, losses | diagnoses)
+        return {name: sums[name] for name in losses}, {name: sums[name] for name in diagnoses}
+
+    def step_again(self, batches: Sequence[StudyBatch], counts: Scalars, values: StepValues) -> StepSums:
+        """The gradient of a step once more, in full precision, from the state before it."""
+        self.before.put_back()
+        self.optimizer.zero_grad()
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()  # it saw the overflow: it scales less from now on
+        losses, diagnoses = self.gradients(batches, counts, values, full=True)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        return StepSums(losses, diagnoses, norm)
+
+    def pixel_values(self, batch: StudyBatch) -> Tensor:
+        """The batch's images normalised, in the model's number format, (B, C, H, V W)."""
+        pixel_values = self.preprocessing.normalise(batch.images).to(self.bare.dtype)
+        if self.device.type == "cpu":
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        return pixel_values
+
+    def diagnoses(self, logits: Scalars | None, batch: StudyBatch) -> Scalars:
+        """How many diagnoses of a batch were right, and how many are known; nothing without a diagnosis."""
+        name = self.bare.config.space.diagnosis
+        if logits is None or name is None or self.bare.config.space[name].multi_label:
+            return {}
+        known = batch.labels[name] != MISSING
+        correct = (logits[name].argmax(dim=1) == batch.labels[name]) & known
+        return {"correct": correct.sum(), "known": known.sum()}
+
+    def validated(self, row: Row) -> Row:
+        """What the validation adds to an epoch's row; the main process computes it and tells the others."""
+        added: list[Row] = [{}]
+        if self.accelerator.is_main_process:
+            with self.averaged():
+                added = [self.validate(self.bare.eval())]
+                if self.watcher is not None and self.watched is not None:
+                    batch = self.watched.to(self.device)
+                    added[0] |= self.watcher.on_epoch(row | added[0], self.bare, batch)
+        broadcast_object_list(added)
+        return added[0]
+
+    def finish_epoch(self, on_epoch: Callable[[list[Row]], None]) -> None:
+        """Lets the main process write the epoch's files; the others go on when it has."""
+        if self.accelerator.is_main_process:
+            with self.averaged():
+                on_epoch(self.history)
+        self.accelerator.wait_for_everyone()
+
+    def stops_early(self) -> bool:
+        """Whether the last epochs were no better than one before."""
+        return should_stop(self.history, self.config.metric, self.config.patience)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """The main process is watched, if it is to be."""
+        if self.watch is None or not self.accelerator.is_main_process:
+            yield
+            return
+        with self.watch(self.step_number) as self.watcher:
+            yield
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model has its averaged weights, where it averages them."""
+        with nullcontext() if self.average is None else self.average.applied(self.bare):
+            yield
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices and kernels with weight decay, vectors (biases, BatchNorm) without."""
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+def _share(diagnoses: Scalars) -> Tensor | None:
+    """Of the known diagnoses, how many were right; on the device."""
+    return diagnoses["correct"] / diagnoses["known"].clamp_min(1) if diagnoses else None
+
+
+def _add(sums: Scalars, values: Scalars) -> None:
+    for name, value in values.items():
+        sums[name] = sums[name] + value if name in sums else value

@@ -237,8 +237,8 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint_before(phantom, tmp_pa
     script = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
     script += "from mdnet.cli.main import main; main(sys.argv[1:])"
     out = tmp_path / "run"
-    (out / "checkpoint").mkdir(parents=True)
-    (out / "checkpoint" / "progress.json").write_text("kept")
+    (out / "checkpoint-9").mkdir(parents=True)
+    (out / "checkpoint-9" / "progress.json").write_text("kept")
     words = [
         "train",
         "--data",
@@ -255,4 +255,4 @@ def test_a_full_disk_is_one_line_and_keeps_the_checkpoint_before(phantom, tmp_pa
     assert result.returncode == 1
     assert "cannot be written" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
-    assert (out / "checkpoint" / "progress.json").read_text() == "kept"
+    assert (out / "checkpoint-9" / "progress.json").read_text() == "kept"

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 from study_folders import DATASET, real_data, study_entry, write_folder, write_image
 
-from mdnet.data.check import check, label_space_difference
-from mdnet.data.study import Aspect, LabelSpace
+from mdnet.data.check import check, count_kinds, kind_of, label_space_difference
+from mdnet.data.study import Aspect, Fault, LabelSpace
 from mdnet.errors import ConfigurationError, DataError
 
 CLEAN = [study_entry(number) for number in range(8)]
@@ -148,3 +148,38 @@ def test_r2gen_images_are_checked_too(tmp_path):
 
 def test_real_fundus_photographs_are_clean():
     assert check(real_data("csdi_cataract")) == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "kind"),
+    [
+        ("no image /data/my set/a 1.png", "no image ….png"),
+        ("unknown class 'often' of aspect \"cell's type\"", "unknown class … of aspect …"),
+        ("mask /a/b.png is 3 x 4, its image 8 x 10", "mask … is … x …, its image … x …"),
+        ("/a/b.png: damaged image (truncated)", "…: damaged image (truncated)"),
+        ("the image's mean is 3.5, not the model's", "the image's mean is …, not the model's"),
+        ("empty report (12 times: also at :4, :7, ...)", "empty report"),
+    ],
+)  # fmt: skip
+def test_faults_of_one_kind_have_one_name(problem, kind):
+    assert kind_of(Fault("x", problem, "mend")) == kind
+
+
+def test_a_fault_that_stands_for_several_counts_as_these():
+    faults = [
+        Fault("x:1", "no image /a.png", "m"),
+        Fault("x:2", "no image /b.png", "m"),
+        Fault("x:3", "empty report (1334 times: also at :4, ...)", "m", "warning"),
+    ]
+    assert count_kinds(faults) == {("error", "no image …"): 2, ("warning", "empty report"): 1334}
+
+
+def test_an_image_seen_first_in_no_split_is_still_told_where_it_leaks(tmp_path):
+    entries = [study_entry(0, split=None), study_entry(1, split="train"), study_entry(2, split="test")]
+    root = write_folder(tmp_path, entries)
+    for number in (1, 2):
+        shutil.copy(root / "images/s0.png", root / f"images/s{number}.png")
+    leaks = [fault for fault in check(root) if "is the same as" in fault.problem]
+    assert [fault.problem.split("s2.png ")[1] for fault in leaks] == [
+        "(test) is the same as one of study 's1' (train)"
+    ]

@@ -1,21 +1,26 @@
 """DICOM files, written here: the grey pipeline, colours, and what is said of those that cannot be read."""
 
+import io
 import logging
+import traceback
 
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
     JPEGLosslessSV1,
     RLELossless,
 )
 
-from mdnet.data.images import load_image
+from mdnet.data.images import decode_image, load_image
 from mdnet.errors import ImageError
 
 PATIENT = "Doe^Jane"
@@ -227,3 +232,156 @@ def test_random_damage_is_always_an_image_error(tmp_path, caplog):
     assert messages
     assert not any("Doe" in message for message in messages)
     assert not [record for record in caplog.records if record.name.startswith("pydicom")]
+
+
+@pytest.mark.parametrize(
+    ("values", "bits"),
+    [
+        (np.arange(256, dtype=np.uint16).reshape(16, 16) * 16, 12),
+        (np.arange(256, dtype=np.uint16).reshape(16, 16) * 257, 16),
+        ((np.arange(256).reshape(16, 16) * 16 - 2048).astype(np.int16), 12),
+        ((np.arange(256).reshape(16, 16) - 128).astype(np.int8), 8),
+    ],
+)
+def test_depths_and_signs_span_the_whole_range(tmp_path, values, bits):
+    path = write(tmp_path / "a.dcm", values, bits=bits)
+    np.testing.assert_array_equal(grey(path), RAMP)
+    assert decode_image(path).kind == "grey, scaled from its least to its greatest value"
+    inverted = write(tmp_path / "b.dcm", values, bits=bits, photometric="MONOCHROME1")
+    np.testing.assert_array_equal(grey(inverted), 255 - RAMP)
+
+
+def test_kinds_name_depth_and_window(tmp_path):
+    assert decode_image(write(tmp_path / "a.dcm", RAMP)).kind == "grey, 8 bits"
+    windowed = {"WindowCenter": 100, "WindowWidth": 50}
+    path = write(tmp_path / "b.dcm", RAMP.astype(np.uint16), bits=12, **windowed)
+    assert decode_image(path).kind == "grey, 12 bits, DICOM window"
+    rgb = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+    assert decode_image(write(tmp_path / "c.dcm", rgb, photometric="RGB")).kind == "colour, 8 bits"
+
+
+def test_12_bit_colours_in_16_are_not_black(tmp_path):
+    rgb = np.random.default_rng(0).integers(0, 4096, (9, 8, 3)).astype(np.uint16)
+    path = write(tmp_path / "a.dcm", rgb, photometric="RGB", bits=12)
+    np.testing.assert_array_equal(load_image(path), np.round(rgb / 4095 * 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("tags", [{}, {"PixelPaddingRangeLimit": -1990}])
+def test_padding_does_not_squeeze_what_was_measured(tmp_path, tags):
+    stored = np.array([[-2000, -1000, 0, 1000]], dtype=np.int16)
+    path = write(tmp_path / "a.dcm", stored, PixelPaddingValue=-2000, **tags)
+    np.testing.assert_array_equal(grey(path), [[0, 0, 128, 255]])
+    nothing = write(tmp_path / "b.dcm", np.full((2, 2), -2000, np.int16), PixelPaddingValue=-2000)
+    np.testing.assert_array_equal(grey(nothing), np.zeros((2, 2)))
+
+
+def test_modality_tables_are_applied_before_the_window(tmp_path):
+    table = pydicom.Dataset()
+    table.LUTDescriptor = [4, 0, 16]
+    table.LUTData = [100, 300, 200, 0]
+    table.ModalityLUTType = "US"
+    table["LUTDescriptor"].VR = "US"
+    table["LUTData"].VR = "US"
+    stored = np.array([[0, 1, 2, 3]], dtype=np.uint16)
+    tags = {"ModalityLUTSequence": Sequence([table]), "WindowCenter": 150.5, "WindowWidth": 301}
+    path = write(tmp_path / "a.dcm", stored, bits=12, **tags)
+    np.testing.assert_array_equal(grey(path), [[85, 255, 170, 0]])
+
+
+def test_an_empty_window_is_none(tmp_path):
+    stored = np.array([[0, 500, 1000]], dtype=np.uint16)
+    path = write(tmp_path / "a.dcm", stored, bits=12, WindowCenter="", WindowWidth="")
+    np.testing.assert_array_equal(grey(path), [[0, 128, 255]])
+
+
+@pytest.mark.parametrize(
+    ("syntax", "format", "options", "tolerance"),
+    [
+        (JPEGBaseline8Bit, "JPEG", {"quality": 100}, 3),
+        (JPEG2000Lossless, "JPEG2000", {"irreversible": False}, 0),
+    ],
+)
+def test_compressed_pixels_are_decoded_where_a_decoder_is_there(tmp_path, syntax, format, options, tolerance):
+    buffer = io.BytesIO()
+    Image.fromarray(RAMP).save(buffer, format, **options)
+    path = write(tmp_path / "a.dcm", RAMP)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = pydicom.encaps.encapsulate([buffer.getvalue()])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+    assert np.abs(grey(path).astype(int) - RAMP).max() <= tolerance
+
+
+PERSONAL = {
+    "PatientName": PATIENT,
+    "PatientID": "Doe-4711",
+    "PatientBirthDate": "19010203",
+    "PatientAddress": "Doe Street 9",
+    "InstitutionName": "Doe Clinic",
+    "ReferringPhysicianName": "Doe^Referring",
+    "StudyDescription": "chest of Doe",
+    "ImageComments": "Doe was here",
+}
+
+
+def break_nothing(raw):
+    return raw
+
+
+def break_photometric(raw):
+    return raw.replace(b"MONOCHROME2 ", b"Doe^Jane    ")
+
+
+def break_pixels(raw):
+    return raw[:-300]
+
+
+def break_syntax(raw):
+    return raw.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.9\0")
+
+
+def break_rows(raw):
+    return raw.replace(b"\x28\0\x10\0US\2\0\x10\0", b"\x28\0\x10\0US\2\0\xff\xff")
+
+
+def break_bits(raw):
+    return raw.replace(b"\x28\0\0\1US\2\0\x08\0", b"\x28\0\0\1US\2\0\x07\0")
+
+
+def break_length(raw):
+    """Two bytes of a number that has four: an error of pydicom's own kind, which quotes them."""
+    return raw.replace(b"\x28\0\1\1US", b"\x28\0\1\1UL")
+
+
+def break_birth_date(raw):
+    return raw.replace(b"19010203", b"Doe\xff\xfe\0\0\0")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        break_nothing, break_photometric, break_pixels, break_syntax, break_rows, break_bits, break_length,
+        break_birth_date,
+    ],
+)  # fmt: skip
+def test_no_personal_data_reaches_an_error_a_log_or_a_picture(tmp_path, caplog, capfd, damage):
+    tags = PERSONAL | {"RescaleSlope": 1, "RescaleIntercept": 0}
+    path = write(tmp_path / "a.dcm", RAMP, **tags)
+    raw = path.read_bytes()
+    assert raw.count(b"Doe") >= 7
+    path.write_bytes(damage(raw))
+    assert (path.read_bytes() == raw) == (damage is break_nothing)
+    said = ""
+    with caplog.at_level(logging.DEBUG):
+        try:
+            image = decode_image(path)
+            said += f"{image.kind}"
+            assert image.pixels.shape[2] == 3
+        except ImageError as error:
+            said += f"{error} {error.__cause__} {''.join(traceback.format_exception(error))}"
+    out, err = capfd.readouterr()
+    said += caplog.text + out + err
+    for secret in ("Doe", "4711", "1901"):
+        assert secret not in said.replace(str(tmp_path), "")
+    assert damage in (break_nothing, break_birth_date) or "a.dcm: " in said

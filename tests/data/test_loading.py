@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from mdnet.data.loading import Draw, SeededSampler, StudyDataset, make_loader
+from mdnet.data.cache import ImageCache
+from mdnet.data.loading import StudyDataset, make_loader
 from mdnet.data.preprocessing import Preprocessing
+from mdnet.data.sampling import Draw
 from mdnet.data.study import MISSING, Aspect, LabelSpace, Study
 from mdnet.data.text import ReportTokenizer
+from mdnet.errors import DataError, ImageError
 
 SPACE = LabelSpace(
     (
@@ -84,25 +91,94 @@ def test_images_come_in_the_models_size_and_in_order(dataset):
     assert batch.images[:, 0, 0, 0].tolist() == [0, 40, 80, 120, 160]
 
 
-def test_an_epoch_has_every_study_once_in_an_order_of_its_own():
-    sampler = SeededSampler(50, seed=3)
-    first = list(sampler)
-    assert sorted(draw.study for draw in first) == list(range(50))
-    assert list(sampler) == first
-    sampler.set_epoch(1)
-    assert [draw.study for draw in sampler] != [draw.study for draw in first]
-    assert list(SeededSampler(50, seed=4)) != first
-
-
-def test_a_last_batch_of_one_is_left_out_of_training_only(dataset):
-    sampler = SeededSampler(5, seed=0)
-    assert [len(batch.ids) for batch in make_loader(dataset, batch_size=4, sampler=sampler)] == [4]
-    assert [len(batch.ids) for batch in make_loader(dataset, batch_size=3, sampler=sampler)] == [3, 2]
-    assert [len(batch.ids) for batch in make_loader(dataset, batch_size=4)] == [4, 1]
-
-
 def test_a_set_without_sections_has_no_tokens(studies):
     dataset = StudyDataset(
         studies, label_space=SPACE, sections=(), tokenizer=None, preprocessing=Preprocessing(16)
     )
     assert next(iter(make_loader(dataset, batch_size=2))).tokens is None
+
+
+def test_batches_in_order_hold_every_study(dataset):
+    assert [len(batch.ids) for batch in make_loader(dataset, batch_size=4)] == [4, 1]
+    assert len(make_loader(dataset, batch_size=4)) == 2
+
+
+def test_a_cache_changes_no_batch(studies, dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("MDNET_CACHE", str(tmp_path / "cache"))
+    cached = StudyDataset(
+        studies,
+        label_space=SPACE,
+        sections=SECTIONS,
+        tokenizer=dataset.tokenizer,
+        preprocessing=dataset.preprocessing,
+        augmentation="tissue",
+        cache=ImageCache(tmp_path, dataset.preprocessing, images=5),
+    )
+    dataset.augmentation = "tissue"
+    for seed in (1, 2):
+        for index in range(5):
+            found, expected = cached[Draw(index, seed)].images, dataset[Draw(index, seed)].images
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_more_reports_than_are_kept_are_encoded_all_the_same(dataset, monkeypatch):
+    expected = [dataset[index].sections for index in range(5)]
+    dataset._texts.clear()
+    monkeypatch.setattr("mdnet.data.loading._TEXTS_KEPT", 1)
+    assert [dataset[index].sections for index in range(5)] == expected
+    assert len(dataset._texts) == 1
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_damaged_image_is_named_wherever_it_is_decoded(dataset, studies, workers):
+    studies[3].images[0].write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"3\.png: not an image") as caught:
+        list(make_loader(dataset, batch_size=2, workers=workers))
+    assert caught.value.where == str(studies[3].images[0])
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """torch looks every 5 seconds whether its workers live; here more often."""
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.1,))
+
+
+class Deadly(Sequence):
+    """Studies of which one kills the process that asks for it, as often as the file holds letters."""
+
+    def __init__(self, studies, file: Path, kind: int) -> None:
+        self.studies, self.file, self.kind = studies, file, kind
+
+    def __len__(self) -> int:
+        return len(self.studies)
+
+    def __getitem__(self, index):
+        if index == 3 and self.file.exists() and (left := self.file.read_text()):
+            self.file.write_text(left[1:])
+            os.kill(os.getpid(), self.kind)
+        return self.studies[index]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_dies_once_costs_no_batch(dataset, studies, tmp_path, caplog):
+    whole = list(make_loader(dataset, batch_size=1))
+    (tmp_path / "lives").write_text("x")
+    dataset.studies = Deadly(studies, tmp_path / "lives", signal.SIGKILL)
+    loader = make_loader(dataset, batch_size=1, workers=2)
+    for _ in range(2):
+        for batch, expected in zip(loader, whole, strict=True):
+            assert batch.ids == expected.ids
+            assert torch.equal(batch.images, expected.images)
+    [line] = caplog.records
+    assert "SIGKILL" in line.getMessage()
+    assert "memory" in line.getMessage()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_dies_again_is_an_error_that_says_of_what(dataset, studies, tmp_path):
+    (tmp_path / "lives").write_text("xx")
+    dataset.studies = Deadly(studies, tmp_path / "lives", signal.SIGBUS)
+    loader = make_loader(dataset, batch_size=1, workers=1)
+    with pytest.raises(DataError, match=r"loader process \d+: was killed by SIGBUS.*/dev/shm.*fewer workers"):
+        list(loader)
+    assert len(list(loader)) == 5

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from mdnet.data.images import DecodedImage
 from mdnet.data.preprocessing import FILE_NAME, Intensity, Preprocessing
 from mdnet.errors import ConfigurationError, WeightsError
 
@@ -114,6 +115,47 @@ def test_strange_images_are_warned_of():
     assert "mean is 0 of 255" in message
     assert f"training images {preprocessing.intensity.mean:.0f}" in message
     assert Preprocessing(16).warning_for(wrongly_scaled) is None
+
+
+def grey_picture(seed=0):
+    return picture(16, 16, seed)[..., :1].repeat(3, axis=-1)
+
+
+def test_the_kinds_of_the_training_images_are_measured_saved_and_asked_for(tmp_path):
+    images = [DecodedImage(grey_picture(seed), scale) for seed, scale in enumerate(["12 bits", "8 bits"] * 5)]
+    preprocessing = Preprocessing.measure(images, size=16)
+    assert preprocessing.intensity.kinds == ("grey, 12 bits", "grey, 8 bits")
+    assert Preprocessing.measure([i.pixels for i in images], size=16).mean == preprocessing.mean
+    preprocessing.save(tmp_path)
+    loaded = Preprocessing.load(tmp_path)
+    assert loaded == preprocessing
+    assert loaded.warning_for(grey_picture(), kind="grey, 12 bits") is None
+    assert loaded.warning_for(grey_picture(), kind=None) is None
+    warning = loaded.warning_for(grey_picture(), kind="grey, 16 bits")
+    assert "the image was grey, 16 bits, the training images grey, 12 bits or grey, 8 bits" in warning
+    assert "\n" not in warning
+    dark = grey_picture() // 100
+    both = loaded.warning_for(dark, kind="grey, 16 bits")
+    assert "grey, 16 bits" in both
+    assert f"mean is {dark.mean():.0f} of 255" in both
+    assert "\n" not in both
+
+
+def test_colour_where_training_was_grey_is_warned_of():
+    preprocessing = Preprocessing.measure(
+        [DecodedImage(grey_picture(s), "8 bits") for s in range(5)], size=16
+    )
+    colour = DecodedImage(picture(16, 16), "8 bits")
+    assert "the image was colour, 8 bits, the training images grey, 8 bits" in preprocessing.warning_for(
+        colour.pixels, kind=colour.kind
+    )
+
+
+def test_weights_saved_before_kinds_were_measured_load_and_do_not_warn():
+    record = Preprocessing(16).to_dict() | {"intensity": {"mean": 127.0, "std": 20.0}}
+    preprocessing = Preprocessing.from_dict(record)
+    assert preprocessing.intensity == Intensity(127.0, 20.0, ())
+    assert preprocessing.warning_for(picture(16, 16), kind="grey, 12 bits") is None
 
 
 @pytest.mark.parametrize("size", [32, (16, 24)])

@@ -83,6 +83,14 @@ def test_a_report_is_a_text_a_list_or_sections(tmp_path, report, sections, expec
     assert studies.sections == tuple(sections or expected)
 
 
+@pytest.mark.parametrize("name", ["notes.txt", "images/s0.png", "reports.xlsx"])
+def test_a_file_that_is_no_list_does_not_stand_for_its_folder(tmp_path, name):
+    write_folder(tmp_path, CLEAN)
+    (tmp_path / name).write_text("x")
+    with pytest.raises(ConfigurationError, match="is no table, and no list of a data set: name the data"):
+        read_studies(tmp_path / name)
+
+
 def test_without_dataset_file_label_space_and_sections_come_from_the_training_studies(tmp_path):
     studies = read_studies(write_folder(tmp_path, CLEAN, dataset=None))
     assert studies.label_space == LabelSpace(

@@ -5,9 +5,14 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from mdnet.data.text import ReportTokenizer, join_words, split_words
+from mdnet.data.loading import StudyDataset
+from mdnet.data.preprocessing import Preprocessing
+from mdnet.data.study import LabelSpace, Study
+from mdnet.data.text import ReportTokenizer, join_words, split_words, warning_of_length
 from mdnet.errors import ConfigurationError, WeightsError
+from mdnet.metrics.language import language_metrics
 
 TEXTS = ["Mitosis is frequent.", "Mitosis is rare, in 2.5 mm.", "Nucleoli: low-grade."]
 
@@ -186,3 +191,34 @@ def test_a_foreign_tokenizer_is_refused():
     fast = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"a": 0}, unk_token="a")))
     with pytest.raises(WeightsError, match="lacks <pad>, <unk>, <end>"):
         ReportTokenizer(fast)
+
+
+def test_what_is_longer_than_a_model_writes_is_counted_and_said(tokenizer):
+    texts = ["Mitosis is rare.", "Mitosis is frequent. Mitosis is rare.", "Nucleoli."]  # 4, 8 and 2 words
+    assert warning_of_length(texts, tokenizer, 8) is None
+    assert warning_of_length([], tokenizer, 1) is None
+    warning = warning_of_length(iter(texts), tokenizer, 3)
+    assert "2 of 3 training texts are longer than the 3 tokens" in warning
+    assert "the longest has 8" in warning
+    assert "model_options: {maximum_words: 8}" in warning
+    assert "\n" not in warning
+
+
+def test_long_reports_are_learnt_whole_and_scored_against_whole_references(tokenizer, tmp_path):
+    text = "Mitosis is rare. " * 200
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    study = Study("a", (tmp_path / "a.png",), report={"mitosis": (text,)})
+    assert study.references() == [text]
+    dataset = StudyDataset(
+        [study],
+        label_space=LabelSpace(),
+        sections=["mitosis"],
+        tokenizer=tokenizer,
+        preprocessing=Preprocessing(8),
+    )
+    (words,) = dataset[0].sections
+    assert list(words) == [*tokenizer.encode(text), tokenizer.end_id]
+    assert len(words) == 801
+    half = text[: len(text) // 2]
+    assert language_metrics([half], [[text]])["bleu_1"] < 0.5  # the brevity penalty sees all of it
+    assert language_metrics([text], [[text]])["bleu_4"] == pytest.approx(1.0)

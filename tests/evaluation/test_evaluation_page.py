@@ -96,7 +96,7 @@ def test_a_file_gets_a_page_where_one_is_asked_for(
     answered: tuple[Path, StudySet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, data = answered
-    monkeypatch.setattr("mdnet.evaluation.run.read_studies", lambda path, format: data)
+    monkeypatch.setattr("mdnet.evaluation.run.read_studies", lambda path, format, options: data)
     monkeypatch.setattr("mdnet.evaluation.run.data_hash", lambda studies: "0")
     out = tmp_path / "out" / "other"
     metrics = evaluate_file(file, tmp_path, out=out).metrics

@@ -10,7 +10,7 @@ from mdnet.errors import ConfigurationError
 from mdnet.explain.registry import explain
 from mdnet.explain.targets import ReportTarget, SectionTarget, WordTarget
 from mdnet.explain.words import read_text
-from mdnet.inference.predictor import sharpness
+from mdnet.inference.sections import sharpness
 
 TEXT = ("mitotic", "figures", "are", "frequent", ".")
 REPORT = ReportTarget((("mitosis", TEXT), ("remarks", ()), ("conclusion", ("high", "grade"))))

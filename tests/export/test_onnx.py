@@ -83,11 +83,13 @@ def expected(model: MDNet, pixel_values: np.ndarray) -> dict[str, np.ndarray]:
     return {name: value.numpy() for name, value in values.items()}
 
 
-def assert_same(runner: OnnxRunner, model: MDNet, pixel_values: np.ndarray) -> None:
+def assert_same(runner: OnnxRunner, model: MDNet, pixel_values: np.ndarray, *, relative: float = 0.0) -> None:
+    """Equal to `TOLERANCE`, or to the share `relative` of an output's greatest value where that is more."""
     given, wanted = runner.run("image", {"pixel_values": pixel_values}), expected(model, pixel_values)
     assert list(given) == list(wanted)
     for name, value in wanted.items():
-        np.testing.assert_allclose(given[name], value, atol=TOLERANCE, rtol=0, err_msg=name)
+        tolerance = max(TOLERANCE, relative * float(np.abs(value).max()))
+        np.testing.assert_allclose(given[name], value, atol=tolerance, rtol=0, err_msg=name)
 
 
 def test_the_folder_holds_what_a_stranger_needs(folder):
@@ -248,7 +250,8 @@ def test_every_model_of_the_zoo_exports(tokenizer, tmp_path, name):
     export_onnx(model, tmp_path)
     size = model.config.image_size
     pixel_values = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
-    assert_same(OnnxRunner(tmp_path), model, pixel_values)
+    # An untrained ResNet adds up to a hundred and more, beyond what float32 knows to 1e-4.
+    assert_same(OnnxRunner(tmp_path), model, pixel_values, relative=1e-5)
 
 
 def test_a_missing_extra_is_named(build_model, tmp_path, monkeypatch):

@@ -1,11 +1,17 @@
-"""Greedy decoding equals a naive loop that reads the whole text again for every word."""
+"""Greedy decoding equals a naive loop that reads the whole text again for every word; options are checked."""
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from mdnet.inference.decoding import Decoded, decode_greedily
+from mdnet.cli.main import app
+from mdnet.errors import ConfigurationError
+from mdnet.inference.decoding import Decoded, decode, decode_greedily
+from mdnet.inference.decoding_config import DecodingConfig
 from mdnet.models.configuration import ATTENTION_NAMES
 from mdnet.models.mdnet import MDNet
 
@@ -26,7 +32,7 @@ def make_writer(build_model, draw_batch, let_sections_end):
     return make
 
 
-def decode(model: MDNet, images: torch.Tensor, limit: int = LIMIT) -> Decoded:
+def write(model: MDNet, images: torch.Tensor, limit: int = LIMIT) -> Decoded:
     output = model(images)
     prepared = model.prepare(output.features, model.guides(output.logits))
     return decode_greedily(model, output.features, prepared, maximum_words=limit)
@@ -52,7 +58,7 @@ def naive_words(model: MDNet, image: torch.Tensor, section: int) -> list[int]:
 @torch.no_grad()
 def test_words_equal_those_of_a_naive_loop(make_writer, draw_batch, attention):
     model, images = make_writer(attention), draw_batch(3).pixel_values
-    written = decode(model, images).tokens
+    written = write(model, images).tokens
     lengths = set()
     for study in range(3):
         for section in range(4):
@@ -67,7 +73,7 @@ def test_words_equal_those_of_a_naive_loop(make_writer, draw_batch, attention):
 @torch.no_grad()
 def test_log_probabilities_and_attention_are_those_of_teacher_forcing(make_writer, draw_batch):
     model, images = make_writer(), draw_batch(3).pixel_values
-    decoded = decode(model, images)
+    decoded = write(model, images)
     forced = model(images, None, decoded.tokens)
     torch.testing.assert_close(decoded.log_probabilities.sum(dim=2), forced.log_likelihood)
     torch.testing.assert_close(decoded.attention, forced.attention)
@@ -79,9 +85,9 @@ def test_log_probabilities_and_attention_are_those_of_teacher_forcing(make_write
 @torch.no_grad()
 def test_a_study_is_written_alike_alone_and_among_others(make_writer, draw_batch):
     model, images = make_writer(), draw_batch(4).pixel_values
-    together = decode(model, images)
+    together = write(model, images)
     for study in range(4):
-        alone = decode(model, images[study : study + 1])
+        alone = write(model, images[study : study + 1])
         length = alone.tokens.shape[2]
         assert torch.equal(alone.tokens[0], together.tokens[study, :, :length])
         assert not together.tokens[study, :, length:].any()
@@ -93,7 +99,7 @@ def test_what_is_no_word_is_never_written_however_likely(make_writer, draw_batch
     model, images = make_writer(), draw_batch(3).pixel_values
     no_words = [tokenizer.pad_id, tokenizer.unknown_id, *model.config.begin_ids]
     model.report.output.bias[no_words] += 100.0
-    decoded = decode(model, images)
+    decoded = write(model, images)
     for row in decoded.tokens.flatten(0, 1).tolist():
         written = row[: row.index(tokenizer.end_id)] if tokenizer.end_id in row else row
         assert not set(written) & set(no_words)
@@ -103,7 +109,7 @@ def test_what_is_no_word_is_never_written_however_likely(make_writer, draw_batch
 @torch.no_grad()
 def test_an_end_that_never_comes_is_cut_at_the_limit(make_writer, draw_batch):
     model = make_writer(eagerness=-100.0)
-    decoded = decode(model, draw_batch(2).pixel_values, limit=11)
+    decoded = write(model, draw_batch(2).pixel_values, limit=11)
     assert decoded.tokens.shape == (2, 4, 11)
     assert not (decoded.tokens == model.config.end_id).any()
     model.config.maximum_words = 3
@@ -115,7 +121,82 @@ def test_an_end_that_never_comes_is_cut_at_the_limit(make_writer, draw_batch):
 @torch.no_grad()
 def test_decoding_stops_soon_after_all_is_written(make_writer, draw_batch):
     model = make_writer(eagerness=100.0)
-    decoded = decode(model, draw_batch(2).pixel_values, limit=60)
+    decoded = write(model, draw_batch(2).pixel_values, limit=60)
     assert decoded.tokens.shape[2] <= 8
     assert (decoded.tokens[:, :, 0] == model.config.end_id).all()
     assert not decoded.tokens[:, :, 1:].any()
+
+
+@torch.no_grad()
+def test_alternatives_are_the_likeliest_words_at_each_step(make_writer, draw_batch, tokenizer):
+    model, images = make_writer(), draw_batch(3).pixel_values
+    output = model(images)
+    prepared = model.prepare(output.features, model.guides(output.logits))
+    decoded = decode(model, output.features, prepared, DecodingConfig(alternatives=100), maximum_words=LIMIT)
+    plain = write(model, images)
+    assert torch.equal(decoded.tokens, plain.tokens)
+    written = decoded.tokens != tokenizer.pad_id
+    assert torch.equal(decoded.alternatives.tokens[..., 0][written], decoded.tokens[written])
+    log_p = model(images, None, decoded.tokens).report_logits.log_softmax(dim=-1)
+    log_p[..., [tokenizer.pad_id, tokenizer.unknown_id, *model.config.begin_ids]] = -torch.inf
+    expected = log_p.sort(dim=-1, descending=True).values
+    torch.testing.assert_close(decoded.alternatives.log_probabilities[written], expected[written])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "breadth"}, "'breadth' is none of greedy, beam, sample, diverse_beam"),
+        ({"beams": 3}, "beams 3: decoding method greedy does not look at it; choose beam or sample or"),
+        ({"temperature": 0.7}, "temperature 0.7: decoding method greedy does not look at it; choose sample"),
+        ({"method": "beam", "groups": 2}, "groups 2: decoding method beam does not look at it"),
+        ({"method": "beam", "beams": 0}, "beams 0: give 1 or more"),
+        ({"method": "beam", "beams": 2, "best": 3}, "best 3 of 2 beams"),
+        ({"method": "diverse_beam", "beams": 4, "groups": 3}, "4 beams in 3 groups"),
+        ({"method": "diverse_beam", "beams": 4, "groups": 0}, "groups 0: give 1 or more"),
+        ({"method": "sample", "temperature": 0.0}, "temperature 0: give more than 0"),
+        ({"method": "sample", "top_p": 0.0}, "top_p 0: give more than 0, and 1 at most"),
+        ({"method": "sample", "top_p": 1.1}, "top_p 1.1"),
+        ({"method": "sample", "top_k": -1}, "top_k -1: give 0 or more"),
+        ({"method": "beam", "length_penalty": float("nan")}, "length_penalty nan: give 0 or more"),
+        ({"no_repeat_ngram": -2}, "no_repeat_ngram -2: give 0 or more"),
+        ({"alternatives": -1}, "alternatives -1: give 0 or more"),
+        ({"method": "beam", "constrained": True}, "constrained with 1 beam leaves nothing to choose"),
+    ],
+)
+def test_an_option_out_of_range_or_without_effect_is_one_line(options, message):
+    with pytest.raises(ConfigurationError, match=message):
+        DecodingConfig(**options)
+
+
+def test_the_command_writes_what_its_options_ask_for(tmp_path, phantom_data):
+    image = str(phantom_data.studies[0].images[0])
+
+    def generate(*options: str) -> dict:
+        file = tmp_path / "reports.jsonl"
+        called = CliRunner().invoke(
+            app, ["generate", image, "--device", "cpu", "--format", "jsonl", "--out", str(file), *options]
+        )
+        assert called.exit_code == 0, called.output
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    plain = generate()
+    assert not {"others", "alternatives", "agrees"} & set(plain)
+    found = generate("--beams", "4", "--best", "3", "--constrained", "--alternatives", "2")
+    assert [len(others) for others in found["others"].values()] == [2] * 6
+    assert set(found["agrees"]) == set(plain["sections"])
+    assert all(len(word["alternatives"]) == 2 for words in found["alternatives"].values() for word in words)
+    drawn = [generate("--sample", "--temperature", "3", "--seed", seed)["report"] for seed in "112"]
+    assert drawn[0] == drawn[1] != drawn[2]
+    phrases = tmp_path / "phrases.yaml"
+    phrases.write_text("phrases:\n  mitosis:\n    rare: [xyz]\n", encoding="utf-8")
+    found = generate("--beams", "2", "--constrained", "--phrases", str(phrases))
+    assert found["agrees"] == {"mitosis": False}
+    assert len(generate("--beams", "4", "--groups", "2", "--best", "2")["others"]) == 6
+    for options, message in [
+        (["--sample", "--groups", "2"], "leave one out"),
+        (["--phrases", "x.yaml"], "only --constrained reads it"),
+    ]:
+        called = CliRunner().invoke(app, ["generate", image, *options])
+        assert called.exit_code != 0
+        assert message in str(called.exception) + called.output

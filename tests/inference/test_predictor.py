@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from mdnet.errors import ConfigurationError, ImageError, WeightsError
-from mdnet.inference.predictor import Predictor, aspect_finding, sharpness
+from mdnet.inference.predictor import Predictor, aspect_finding
+from mdnet.inference.sections import sharpness
 
 
 @pytest.fixture

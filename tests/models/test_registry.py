@@ -11,9 +11,12 @@ from mdnet.models.configuration import MDNetConfig
 from mdnet.models.registry import create_model, get_architecture, list_models, register_model
 
 
-def test_the_three_sizes_are_listed_sorted_and_by_pattern():
+def test_the_sizes_and_the_backbones_are_listed_sorted_and_by_pattern():
     assert [name for name in list_models() if name.startswith("mdnet_")] == [
         "mdnet_base",
+        "mdnet_densenet121",
+        "mdnet_resnet18",
+        "mdnet_resnet50",
         "mdnet_small",
         "mdnet_tiny",
     ]

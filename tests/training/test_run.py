@@ -76,8 +76,13 @@ def test_a_run_leaves_its_configuration_model_checkpoint_and_history(configure, 
         "config.yaml",
         "environment.yaml",
         "model",
-        "checkpoint",
+        "checkpoint-2",
+        "checkpoint-4",
         "history.csv",
+        "history.png",
+        "health.json",
+        "samples.png",
+        "tensorboard",
         "checks.json",
     }
     assert TrainingConfig.load(out / "config.yaml") == config
@@ -120,8 +125,10 @@ def kill(patch: pytest.MonkeyPatch, where: str, epoch: int) -> None:
     patch.setattr(training_run, "replace_folder", replace_folder)
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_a_run_killed_while_it_writes_its_model_goes_on_to_the_same_one(configure, tmp_path, monkeypatch):
     monkeypatch.setattr(training_run, "validation_row", lambda *arguments: {})  # the last is best
+    monkeypatch.setattr(training_run, "check_run", lambda *arguments: {})
     whole = train_run(configure(out=str(tmp_path / "whole")))
     for where in ("before", "in the middle", "between renames"):
         for epoch in (1, 2):
@@ -135,6 +142,7 @@ def test_a_run_killed_while_it_writes_its_model_goes_on_to_the_same_one(configur
             assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_the_best_epoch_is_kept_whatever_comes_after_it(configure, monkeypatch):
     weights, scores = [], iter([0.1, 0.9, 0.3])
 
@@ -168,6 +176,7 @@ def test_a_run_folder_is_never_written_over_or_mixed(configure, tmp_path):
         train_run(configure(epochs=3), resume=True)
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_a_run_does_not_go_on_with_data_that_changed(configure, changed_data):
     data = Path(changed_data(lambda record: None))
     config = configure(data=str(data), epochs=1)
@@ -197,6 +206,7 @@ def test_a_set_with_neither_is_refused(configure, changed_data):
         train_run(configure(data=changed_data(take)))
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_grayscale_and_another_diagnosis_are_taken_from_the_configuration(configure):
     options = SMALL | {"image_channels": 1}
     model = MDNet.from_pretrained(train_run(configure(epochs=1, diagnosis="mitosis", model_options=options)))
@@ -204,6 +214,7 @@ def test_grayscale_and_another_diagnosis_are_taken_from_the_configuration(config
     assert model.config.space.diagnosis == "mitosis"
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_the_best_weights_are_calibrated_on_all_of_val_and_anew_where_a_run_goes_on(
     configure, monkeypatch, caplog
 ):
@@ -229,6 +240,7 @@ def test_the_best_weights_are_calibrated_on_all_of_val_and_anew_where_a_run_goes
     assert MDNet.from_pretrained(out).calibration.fitted_on == fitted.fitted_on
 
 
+@pytest.mark.usefixtures("unwatched")
 def test_without_a_val_split_nothing_is_calibrated(configure, changed_data):
     def to_train(record):
         record["split"] = "train"

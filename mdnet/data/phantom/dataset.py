@@ -1,7 +1,6 @@
 """Writes a synthetic tissue data set in the project's own layout (docs/data.md).
 
-`studies.jsonl` is written last, so a folder that a killed run leaves behind does not read as a data
-set. Every study depends on the seed and its own number only: neither the number of worker
+Every study depends on the seed and its own number only: neither the number of worker
 processes nor that of studies changes it.
 """
 
@@ -26,6 +25,7 @@ from mdnet.data.phantom.specification import LABEL_SPACE, SECTIONS, draw_study
 from mdnet.data.phantom.writers import write_report
 from mdnet.data.study import SPLITS
 from mdnet.errors import ConfigurationError
+from mdnet.files import writing_folder
 
 __all__ = ["assign_split", "make_phantom"]
 
@@ -79,27 +79,23 @@ def make_phantom(
     """
     out = Path(out)
     _check(studies, seed, size, splits, workers)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigurationError(f"{out} is not an empty folder: name a new one, or empty it first")
-    for folder in ("images", *(f"masks/{name}" for name in STRUCTURES)):
-        (out / folder).mkdir(parents=True, exist_ok=True)
-
     record = LABEL_SPACE.to_dict() | {
         "sections": list(SECTIONS),
         "provenance": f"synthetic bladder tissue, mdnet {mdnet.__version__}, seed {seed}, size {size}",
     }
-    (out / "dataset.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
     chunks = [range(start, min(start + _CHUNK, studies)) for start in range(0, studies, _CHUNK)]
-    make = partial(_write_studies, out=out, seed=seed, size=size, splits=splits)
-    lines: list[str] = []
-    with _bar(studies, progress) as bar:
+    with (
+        writing_folder(out) as unfinished,
+        (unfinished / "studies.jsonl").open("w", encoding="utf-8") as lines,
+        _bar(studies, progress) as bar,
+    ):
+        for folder in ("images", *(f"masks/{name}" for name in STRUCTURES)):
+            (unfinished / folder).mkdir(parents=True)
+        (unfinished / "dataset.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        make = partial(_write_studies, out=unfinished, seed=seed, size=size, splits=splits)
         for chunk in _in_parallel(make, chunks, workers or os.cpu_count() or 1):
-            lines += chunk
+            lines.writelines(f"{line}\n" for line in chunk)
             bar.update(len(chunk))
-    unfinished = out / "studies.jsonl.part"
-    unfinished.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    unfinished.replace(out / "studies.jsonl")
     logger.info("%s: %d studies", out, studies)
     return out
 

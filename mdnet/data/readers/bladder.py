@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from mdnet.data.readers.collector import Collector, DatasetRecord, short
+from mdnet.data.readers.options import ReaderOptions
 from mdnet.data.readers.validation import carve_validation
 from mdnet.data.study import SPLITS, Aspect, LabelSpace, Study, StudySet
 
@@ -63,7 +64,7 @@ class BladderLayout:
         """Whether the folder holds the images' folder and an annotation file."""
         return (root / self.folder).is_dir() and bool(self.files(root))
 
-    def read(self, root: Path) -> StudySet:
+    def read(self, root: Path, options: ReaderOptions) -> StudySet:
         """The studies of `root`; each entry that cannot be used is a fault."""
         collector = Collector(root, self.name)
         collector.declared = DatasetRecord(LABEL_SPACE, sections=self.sections)

@@ -9,17 +9,20 @@ study with an error is not usable. `finish` compares the studies with each other
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mdnet.data.readers.comparison import compare_classes, compare_splits, sort_faults
+from mdnet.data.readers.comparison import compare_studies, fold_warnings, repeated, sort_faults
 from mdnet.data.readers.labels import did_you_mean, infer_label_space, label_space_from
+from mdnet.data.readers.missing_images import PUT_IMAGE, MissingImages
 from mdnet.data.study import SPLITS, Fault, LabelSpace, Study, StudySet
+from mdnet.data.study_list import StudyList
 from mdnet.errors import ConfigurationError
 
-__all__ = ["DATASET_FILE", "Collector", "DatasetRecord", "short"]
+__all__ = ["DATASET_FILE", "Collector", "DatasetRecord", "is_file", "short"]
 
 DATASET_FILE = "dataset.json"
 _DATASET_KEYS = ("aspects", "diagnosis", "sections", "provenance")
@@ -41,18 +44,26 @@ class Collector:
     Args:
         root: The data set's folder.
         format: Name of the reader.
+        partial: The data set is a collection whose images are fetched apart from its lists, so that a
+            folder often holds some of them only: an image that is not there is then a warning, as long
+            as any is there, and a study without any stands in `without_images`.
     """
 
-    def __init__(self, root: Path, format: str) -> None:
+    def __init__(self, root: Path, format: str, *, partial: bool = False) -> None:
         self.root = root
         self.format = format
-        self.studies: list[Study] = []
+        self.partial = partial
+        self.studies: Sequence[Study] = StudyList()
+        self.without_images: Sequence[Study] = StudyList()
         self.left_out: list[Study] = []
         self.faults: list[Fault] = []
         self.error_count = 0
         self.declared = DatasetRecord()
-        self._by_id: dict[str, Study] = {}
+        self.carved: tuple[str, ...] = ()  # splits that were made here; then their classes count, too
+        self._ids = array("q")  # hashes, of `studies`
+        self._sections: dict[str, None] = {}
         self._unknown_keys: set[str] = set()
+        self._missing = MissingImages()
 
     def error(self, where: str | Path, problem: str, mend: str) -> None:
         self.faults.append(Fault(str(where), problem, mend))
@@ -143,15 +154,26 @@ class Collector:
             problem = "no images" if not value else f"images is {short(value)}"
             self.error(where, problem, "list at least one path")
             return ()
-        found = []
+        found: list[Path] = []
         for name in value:
             candidates = [folder / name for folder in folders]
-            path = next((candidate for candidate in candidates if _is_file(candidate)), None)
-            if path is None:
-                self.error(where, f"no image {candidates[0]}", "put the file there, or correct the path")
-            else:
+            path = next((candidate for candidate in candidates if is_file(candidate)), None)
+            self.note_image(path, candidates[0], where)
+            if path in found:
+                self.warning(where, f"image {path} stands twice in one study", "name it once; it is one view")
+            elif path is not None:
                 found.append(path)
         return tuple(found)
+
+    def note_image(self, found: Path | None, expected: Path, where: str) -> None:
+        """Counts an image that a list names; if it was not found, that is an error, or told by `finish`."""
+        if found is not None:
+            self._missing.found += 1
+        elif self.partial:
+            self._missing.note(expected, where)
+        else:
+            self._missing.told += 1
+            self.error(where, f"no image {expected}", PUT_IMAGE)
 
     def labels(self, value: Any, where: str) -> dict[str, str | tuple[str, ...]]:
         """Class names by aspect, checked against the declared label space, if there is one."""
@@ -241,6 +263,13 @@ class Collector:
             self.warning(where, "empty report", "write it, or leave it: the study trains without")
         return report
 
+    def tell_unread_sections(self, counts: Mapping[str, int], where: str | Path) -> None:
+        """One line for the sections that reports have and that are not read: name to number of reports."""
+        if counts:
+            names = ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+            mend = f"list what to read under sections in {DATASET_FILE}"
+            self.warning(where, f"sections of reports that are not read: {names}", mend)
+
     def masks(self, value: Any, where: str) -> dict[str, Path]:
         if value is None:
             return {}
@@ -249,28 +278,25 @@ class Collector:
             return {}
         masks = {}
         for name, path in value.items():
-            if _is_file(self.root / path):
+            if is_file(self.root / path):
                 masks[name] = self.root / path
             else:
                 self.warning(where, f"no mask {self.root / path}", "put the file there; it is left out")
         return masks
 
     def add(self, study: Study, *, usable: bool) -> None:
-        """Takes a study in; it is left out if it is not usable, or if its id is taken."""
-        first = self._by_id.get(study.id)
-        if usable and first is None:
-            self._by_id[study.id] = study
-            self.studies.append(study)
+        """Takes a study in; it is left out if it is not usable, or, by `finish`, if its id is taken."""
+        if not usable:
+            self.left_out.append(study)
             return
-        self.left_out.append(study)
-        if not usable or first is None:
+        if self.partial and not study.images:
+            assert isinstance(self.without_images, StudyList)
+            self.without_images.append(study)
             return
-        if first.split != study.split:
-            splits = f"{study.split}, and {first.split} at {first.source}"
-            self.error(study.source, f"study {study.id!r} stands in two splits: {splits}", "keep it in one")
-        else:
-            problem = f"id {study.id!r} stands twice, first at {first.source}"
-            self.error(study.source, problem, "give each study an id of its own")
+        assert isinstance(self.studies, StudyList)
+        self.studies.append(study)
+        self._ids.append(hash(study.id))
+        self._sections |= dict.fromkeys(study.report)
 
     def finish(self, *, patients_are_guessed: bool = False) -> StudySet:
         """Compares the studies with each other, and gives the set.
@@ -279,38 +305,62 @@ class Collector:
             patients_are_guessed: Patients come from file names, so that one in two published splits
                 is a warning and no error.
         """
+        self._leave_out_repeated()
+        without = len(self.without_images)
+        for fault in self._missing.faults(self.root, studies=len(self.studies) + without, without=without):
+            self.faults.append(fault)
+            self.error_count += fault.severity == "error"
         label_space = self.declared.label_space
         if label_space is None:
             label_space = self._infer()
-        self.faults += compare_splits(self.studies, patients_are_guessed=patients_are_guessed)
-        self.faults += compare_classes(self.studies, label_space)
+        self.faults += compare_studies(self.studies, label_space, patients_are_guessed=patients_are_guessed)
         sections = self.declared.sections
         if sections is None:
-            sections = tuple(dict.fromkeys(name for study in self.studies for name in study.report))
-        without = [study for study in self.studies if study.split is None]
-        if without and len(without) < len(self.studies):
-            problem = f"no split, like {len(without) - 1} more" if len(without) > 1 else "no split"
-            self.warning(without[0].source, problem, "name one; a study without takes part in nothing")
+            sections = tuple(self._sections)
         if not self.studies and not self.error_count:
             self.error(self.root, "no study", "add studies, or check the path")
         return StudySet(
             self.root,
             self.format,
-            tuple(self.studies),
+            self.studies if isinstance(self.studies, StudyList) else StudyList(self.studies),
             label_space,
             sections,
             self.declared.provenance,
-            tuple(sort_faults(self.faults)),
+            tuple(sort_faults(fold_warnings(self.faults))),
             tuple(self.left_out),
+            self.without_images,
+            self._missing.count + self._missing.told,
         )
+
+    def _leave_out_repeated(self) -> None:
+        """Of studies with one id, the first stays."""
+        if not (taken := repeated(self._ids)):
+            return
+        firsts: dict[str, Study] = {}
+        kept = []
+        for index, study in enumerate(self.studies):
+            first = firsts.setdefault(study.id, study) if self._ids[index] in taken else study
+            if first is study:
+                kept.append(index)
+                continue
+            self.left_out.append(study)
+            if first.split != study.split:
+                splits = f"{study.split}, and {first.split} at {first.source}"
+                problem = f"study {study.id!r} stands in two splits: {splits}"
+                self.error(study.source, problem, "keep it in one")
+            else:
+                problem = f"id {study.id!r} stands twice, first at {first.source}"
+                self.error(study.source, problem, "give each study an id of its own")
+        self.studies = StudyList(self.studies[index] for index in kept)
 
     def _infer(self) -> LabelSpace:
         """The label space of the training studies; the others' labels must be of it."""
-        space, left_out = infer_label_space(self.studies, self.declared.diagnosis)
+        listed = (*self.studies, *self.without_images) if self.without_images else self.studies
+        space, left_out = infer_label_space(listed, self.declared.diagnosis, splits=("train", *self.carved))
         for name in left_out:
             problem = f"aspect {name!r} has one class only"
             self.warning(self.root, problem, f"it is left out; name its classes in {DATASET_FILE} to keep it")
-        kept = []
+        kept = StudyList()
         for study in self.studies:
             labels = {name: label for name, label in study.labels.items() if name not in left_out}
             if self._fit(labels, space, study.source, f" in train; declare more in {DATASET_FILE}"):
@@ -327,7 +377,8 @@ def short(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _is_file(path: Path) -> bool:
+def is_file(path: Path) -> bool:
+    """Whether there is a file of that name, however long the name."""
     try:
         return path.is_file()
     except OSError:  # a name that is too long for the file system

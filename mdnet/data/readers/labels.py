@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from mdnet.data.study import Aspect, LabelSpace, Study
@@ -55,7 +55,9 @@ def order_classes(classes: Iterable[str]) -> tuple[tuple[str, ...], str, bool]:
     return tuple(names), nothing[0] if nothing else names[0], False
 
 
-def infer_label_space(studies: Iterable[Study], diagnosis: str | None) -> tuple[LabelSpace, list[str]]:
+def infer_label_space(
+    studies: Sequence[Study], diagnosis: str | None, *, splits: Collection[str] = ("train",)
+) -> tuple[LabelSpace, list[str]]:
     """The label space of the training studies (of all studies where those have no labels).
 
     An aspect is multi-label if most of its labels are lists.
@@ -64,15 +66,17 @@ def infer_label_space(studies: Iterable[Study], diagnosis: str | None) -> tuple[
         studies: With their labels as read.
         diagnosis: The aspect that concludes; else one that is named in `DIAGNOSES`, else the only
             aspect there is, else none.
+        splits: Of the training studies, and of those that were parted from them without regard to labels.
 
     Returns:
         The label space, and the aspects left out of it because they have one class only.
     """
-    studies = list(studies)
-    training = [study for study in studies if study.split == "train" and study.labels] or studies
+    training = any(study.split in splits and study.labels for study in studies)
     seen: dict[str, set[str]] = {}
     lists: Counter[str] = Counter()
-    for study in training:
+    for study in studies:
+        if training and study.split not in splits:
+            continue
         for name, label in study.labels.items():
             lists[name] += 1 if isinstance(label, tuple) else -1
             seen.setdefault(name, set()).update((label,) if isinstance(label, str) else label)

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mdnet.data.readers.collector import DATASET_FILE, Collector
+from mdnet.data.readers.json_lines import read_json_lines
+from mdnet.data.readers.options import ReaderOptions
 from mdnet.data.study import Study, StudySet
 
-__all__ = ["STUDIES_FILE", "matches", "read", "study_to_dict", "write_studies"]
+__all__ = [
+    "STUDIES_FILE", "add_entry", "dataset_to_dict", "matches", "read", "study_to_dict", "write_studies",
+]  # fmt: skip
 
 STUDIES_FILE = "studies.jsonl"
 _KEYS = ("id", "images", "split", "patient", "labels", "report", "masks")
@@ -25,40 +29,17 @@ def matches(root: Path) -> bool:
     return (root / STUDIES_FILE).is_file()
 
 
-def read(root: Path) -> StudySet:
+def read(root: Path, options: ReaderOptions) -> StudySet:
     """The studies of `root`; each line that cannot be used is a fault."""
     collector = Collector(root, "studies")
     collector.load_dataset_file()
     file = root / STUDIES_FILE
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{file}:{number}"
-            entry = _entry(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where, collector)
-            if entry is not None:
-                _add(entry, where, collector)
+    for where, entry in read_json_lines(file, collector):
+        add_entry(entry, where, collector)
     return collector.finish()
 
 
-def _entry(line: bytes, where: str, collector: Collector) -> dict[str, Any] | None:
-    """The object on one line; None for a blank line, and after noting an error."""
-    if not line.strip():
-        return None
-    try:
-        entry = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        collector.error(where, f"byte {error.start} of the line is not UTF-8", "save the file as UTF-8")
-    except json.JSONDecodeError as error:
-        collector.error(where, f"broken JSON ({error.msg})", f"mend column {error.colno} of this line")
-    except RecursionError:
-        collector.error(where, "JSON nested too deeply", "write the study as docs/data.md says")
-    else:
-        if isinstance(entry, dict):
-            return entry
-        collector.error(where, "not an object", 'write {"id": ..., "images": [...]}')
-    return None
-
-
-def _add(entry: dict[str, Any], where: str, collector: Collector) -> None:
+def add_entry(entry: dict[str, Any], where: str, collector: Collector) -> None:
     """Checks every field, so that all faults of a line are told at once; then takes the study in."""
     errors = collector.error_count
     collector.note_unknown_keys(entry, where, _KEYS)
@@ -93,12 +74,17 @@ def study_to_dict(study: Study, root: Path) -> dict[str, Any]:
     return {key: value for key, value in entry.items() if value not in (None, {})}
 
 
-def write_studies(studies: StudySet, folder: Path) -> None:
-    """Writes `studies.jsonl` and `dataset.json` into `folder`; images and masks stay where they are."""
-    record = studies.label_space.to_dict() | {
+def dataset_to_dict(studies: StudySet) -> dict[str, Any]:
+    """The content of `dataset.json`."""
+    return studies.label_space.to_dict() | {
         "sections": list(studies.sections),
         "provenance": studies.provenance,
     }
+
+
+def write_studies(studies: StudySet, folder: Path) -> None:
+    """Writes `studies.jsonl` and `dataset.json` into `folder`; images and masks stay where they are."""
+    record = dataset_to_dict(studies)
     (folder / DATASET_FILE).write_text(
         json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
     )

@@ -1,0 +1,1 @@
+"""torchvision's networks as image modules: what they are (`shapes`), the modules, and their weights."""
