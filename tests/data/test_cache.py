@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import pickle
+import pickle  # how a cache reaches loader processes; no file of ours is a pickle
 from pathlib import Path
 
 import numpy as np

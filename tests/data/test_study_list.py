@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
-import pickle
+import pickle  # how studies reach loader processes; no file of ours is a pickle
 import tracemalloc
 from pathlib import Path
 

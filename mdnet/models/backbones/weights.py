@@ -6,7 +6,7 @@ no network needs nothing but a copy of it. Nothing that is not a tensor is unpic
 
 from __future__ import annotations
 
-import pickle
+import pickle  # for the name of its error: torch.load reads with weights_only
 import re
 import sys
 from collections.abc import Mapping
