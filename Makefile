@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo
+PHANTOM_WEIGHTS := mdnet_tiny topic_mdnet show_attend_tell
 
-.PHONY: setup demo test lint bench sample weights figures clean
+.PHONY: setup demo test lint bench sample weights weights-check weights-ecnet_cifar \
+	$(PHANTOM_WEIGHTS:%=weights-%) figures clean
 
 setup: .venv/installed
 
@@ -31,14 +33,44 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The weights that ship in the package, from nothing (a quarter of an hour on two cores).
-weights: setup
-	rm -rf runs/weights
+# The weights that ship in the package, from nothing; `make weights-mdnet_tiny` makes one of them.
+weights: $(PHANTOM_WEIGHTS:%=weights-%) weights-ecnet_cifar
+
+$(PHANTOM_WEIGHTS:%=weights-%): weights-%: runs/weights/data/studies.jsonl runs/weights/fresh/studies.jsonl
+	rm -rf runs/weights/$*
+	$(BIN)/python train.py --config recipes/$*_phantom.yaml
+	$(BIN)/python recipes/publish_weights.py --run runs/weights/$* --name $*/phantom \
+		--fresh runs/weights/fresh --recipe "make weights-$*"
+
+weights-ecnet_cifar: runs/weights/cifar10/dataset.json
+	rm -rf runs/weights/ecnet_cifar
+	$(BIN)/python train.py --config recipes/ecnet_cifar10.yaml
+	$(BIN)/python recipes/publish_weights.py --run runs/weights/ecnet_cifar --name ecnet/cifar10 \
+		--fresh runs/weights/cifar10 --split test --recipe "make weights-ecnet_cifar"
+
+# Whether data that nobody has seen bear out what the cards of the shipped weights say.
+weights-check: setup
+	test -f runs/weights/cifar10/dataset.json || $(BIN)/python recipes/cifar10_studies.py \
+		--out runs/weights/cifar10 || echo "without CIFAR-10, the weights of it are not checked"
+	$(BIN)/python recipes/check_weights.py --cifar10 runs/weights/cifar10
+
+runs/weights/data/studies.jsonl: | setup
+	rm -rf runs/weights/data
 	$(BIN)/mdnet data phantom --out runs/weights/data --studies 10000 --seed 11
-	$(BIN)/python train.py --config recipes/mdnet_tiny_phantom.yaml
+
+weights-show_attend_tell: runs/members/data/studies.jsonl
+
+runs/members/data/studies.jsonl: | setup
+	rm -rf runs/members/data
+	$(BIN)/mdnet data phantom --out runs/members/data --studies 2400 --seed 31
+
+runs/weights/fresh/studies.jsonl: | setup
+	rm -rf runs/weights/fresh
 	$(BIN)/mdnet data phantom --out runs/weights/fresh --studies 500 --seed 20261120
-	$(BIN)/python recipes/publish_weights.py --run runs/weights/mdnet_tiny --name mdnet_tiny/phantom \
-		--fresh runs/weights/fresh --recipe "make weights"
+
+runs/weights/cifar10/dataset.json: | setup
+	rm -rf runs/weights/cifar10
+	$(BIN)/python recipes/cifar10_studies.py --out runs/weights/cifar10
 
 # The sample that is committed under data/.
 sample: setup
@@ -74,7 +106,11 @@ bench: setup
 	$(BIN)/python benchmarks/training_speed.py --threads 1 --clock cpu
 	$(BIN)/python benchmarks/training_growth.py --threads 1 --clock cpu
 	$(BIN)/python benchmarks/kill_resume.py --kills 20
-	$(BIN)/python benchmarks/decoding_speed.py
+	$(BIN)/python benchmarks/decoding_peers.py
+	$(BIN)/python benchmarks/sharding.py
+	$(BIN)/python benchmarks/retrieval_quality.py --studies 300
+	$(BIN)/python benchmarks/retrieval_scale.py
+	$(BIN)/python benchmarks/generate_scale.py
 	$(BIN)/python benchmarks/render.py
 
 clean:

@@ -86,15 +86,8 @@ class Decoupled(nn.Module):
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
-        self.model = create_model(
-            "mdnet_tiny",
-            label_space=LabelSpace((Aspect("label", tuple(names)),), "label"),
-            image_size=32,
-            stem_stride=1,
-            widths=list(WIDTHS),
-            depths=list(DEPTHS),
-            strides=[1, 2, 2],
-        )
+        space = LabelSpace((Aspect("label", tuple(names)),), "label")
+        self.model = create_model("ecnet_cifar", label_space=space)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         logits: Tensor = self.model(pixel_values).logits["label"]

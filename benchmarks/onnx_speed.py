@@ -19,7 +19,8 @@ import torch
 from language_overhead import interleaved
 from recording import record
 
-from mdnet.export.onnx_export import ImageGraph, export_onnx
+from mdnet.export.onnx_export import export_onnx
+from mdnet.export.onnx_graphs import ImageGraph
 from mdnet.models.mdnet import MDNet
 
 

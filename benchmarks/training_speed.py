@@ -180,7 +180,7 @@ def make_model(name: str, *, sections: tuple[str, ...] = SECTIONS, **network: An
     """A model of the synthetic tissue's six aspects and its words, with random weights."""
     reports = [write_report(draw_study(0, index)) for index in range(200)]
     texts = [text for report in reports for texts in report.values() for text in texts]
-    size = (get_architecture(name) | network)["image_size"]
+    size = (get_architecture(name).options | network)["image_size"]
     return create_model(
         name,
         label_space=LABEL_SPACE,
@@ -257,7 +257,11 @@ def ratio(upper: list[float], lower: list[float]) -> float:
 def own_seconds(name: str, options: argparse.Namespace, out: Path) -> list[float]:
     """What the trainer adds to a step, round by round, measured where the step is short."""
     few = argparse.Namespace(precision=options.precision, batch_size=2)
-    narrow = {"widths": [8] * len(get_architecture(name)["widths"]), "embedding_size": 8, "hidden_size": 8}
+    narrow = {
+        "widths": [8] * len(get_architecture(name).options["widths"]),
+        "embedding_size": 8,
+        "hidden_size": 8,
+    }
     side = Loops(name, few, out, batches=20, image_size=32, **narrow)
     both = {"trainer": side.epoch, "joint step": side.joint_steps}
     seconds = interleaved(both, rounds=2 * options.rounds, clock=CLOCKS[options.clock])

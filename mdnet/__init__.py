@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mdnet.models.configuration import MDNetConfig
     from mdnet.models.mdnet import MDNet
     from mdnet.models.registry import create_model, list_models
-    from mdnet.models.weights import list_weights
+    from mdnet.models.weights import get_weights, list_weights
 
 __version__ = "0.1.0"
 
@@ -25,6 +25,7 @@ _HOME = {
     "MDNetConfig": "mdnet.models.configuration",
     "Predictor": "mdnet.inference.predictor",
     "create_model": "mdnet.models.registry",
+    "get_weights": "mdnet.models.weights",
     "list_models": "mdnet.models.registry",
     "list_weights": "mdnet.models.weights",
 }
@@ -51,6 +52,7 @@ __all__ = [
     "evaluation",
     "explain",
     "export",
+    "get_weights",
     "inference",
     "list_models",
     "list_weights",

@@ -23,7 +23,7 @@ def modules_after(code: str) -> set[str]:
     "code",
     [
         "import mdnet; mdnet.__version__",
-        "import mdnet; mdnet.list_models(); mdnet.list_weights()",
+        "import mdnet; mdnet.list_weights()",
         "import mdnet.data.study, mdnet.inference.finding, mdnet.training.configuration",
         "import mdnet.cli.main",
     ],

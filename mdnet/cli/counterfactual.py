@@ -27,15 +27,17 @@ def counterfactual(
 
     Example: mdnet counterfactual tiles/ --aspect mitosis --out what_decides
     """
-    from mdnet.cli.generate import find_images, page_name
     from mdnet.data.images import load_image
     from mdnet.errors import ImageError
     from mdnet.explain.counterfactual import counterfactuals
     from mdnet.files import write_text
+    from mdnet.inference.bulk.inputs import find_images
+    from mdnet.inference.bulk.pages import PageNames
     from mdnet.inference.predictor import Predictor
     from mdnet.report.counterfactual_picture import save_counterfactual_picture
 
     paths = find_images(inputs)
+    names = PageNames(paths)
     predictor = Predictor.from_pretrained(weights, device=device)
     broken = []
     for path in paths:
@@ -46,7 +48,7 @@ def counterfactual(
             continue
         found = counterfactuals(predictor, [image], aspect=aspect, against=against, limit=limit)[0]
         record = found.to_dict() | {"source": str(path)}
-        stem = page_name(str(path), paths)
+        stem = names.of(path)
         write_text(out / f"{stem}.json", json.dumps(record) + "\n")
         picture = save_counterfactual_picture(found, predictor, image, out / f"{stem}.png")
         if json_:

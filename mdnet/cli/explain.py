@@ -69,9 +69,9 @@ def explain(
 
     Example: mdnet explain DATA --benchmark --aspect mitosis --out proof
     """
-    from mdnet.cli.generate import find_images
     from mdnet.errors import ConfigurationError
     from mdnet.explain.targets import ClassTarget, ReportTarget, SectionTarget, WordTarget
+    from mdnet.inference.bulk.inputs import find_images
     from mdnet.inference.predictor import Predictor
 
     if list_methods:
@@ -273,18 +273,19 @@ class ExplanationFolder:
     """Files of explanations in one folder: a page, a picture and arrays for each image, and an index."""
 
     def __init__(self, folder: Path, formats: list[str], paths: list[Path]) -> None:
+        from mdnet.inference.bulk.pages import PageNames
+
         self.folder = folder
         self.formats = formats
-        self.paths = paths
+        self.names = PageNames(paths)
         self.entries: list[Entry] = []
 
     def write(self, path: Path, explanations: list[Explanation]) -> list[Path]:
         """The files of one image, written."""
-        from mdnet.cli.generate import page_name
         from mdnet.report.explain_page import Entry, write_explain_page
         from mdnet.report.explanation_picture import save_picture
 
-        stem = page_name(str(path), self.paths)
+        stem = self.names.of(path)
         files = []
         if "html" in self.formats:
             files.append(write_explain_page(explanations, self.folder / f"{stem}.html"))

@@ -2,44 +2,53 @@
 
 from __future__ import annotations
 
-import glob
-import json
 import logging
 import sys
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mdnet.cli import decoding_options as how
+from mdnet.cli.options import Columns, reader_options
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from mdnet.inference.finding import Finding
+    from mdnet.data.study import Fault
+    from mdnet.inference.bulk.answering import AnsweredBatch
+    from mdnet.inference.bulk.serving import Request
+    from mdnet.inference.decoding_config import DecodingConfig
     from mdnet.inference.predictor import Predictor
 
 __all__ = ["generate"]
 
-_log = logging.getLogger(__name__)
+_FORMATS = ("text", "jsonl", "html", "parquet")
 
 
 def generate(
-    inputs: Annotated[list[str], typer.Argument(help="Images, folders of images, or globs.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, folders of images, globs, lists (.txt, .csv, .jsonl), data sets, shards (.tar)."
+        ),
+    ],
     weights: Annotated[
         str, typer.Option(help="A name of `mdnet models`, a run or model folder, or a hub id.")
     ] = "mdnet_tiny/phantom",
-    format: Annotated[str, typer.Option(help="text, jsonl or html.")] = "text",
+    format: Annotated[str, typer.Option(help="text, jsonl, parquet or html.")] = "text",
     out: Annotated[
-        Path | None, typer.Option(help="File for text and jsonl, folder for html; stdout unless named.")
+        Path | None,
+        typer.Option(help="File, or folder for html; stdout unless named. A file that is there stays."),
     ] = None,
+    resume: Annotated[
+        str, typer.Option(help="auto: go on with the file of a run that was stopped, if any; never.")
+    ] = "never",
     abstain_below: Annotated[
         float | None, typer.Option(help="Give no diagnosis of a lower probability; the report stays.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Images computed at once.")] = 32,
+    batch_size: Annotated[int, typer.Option(help="Studies computed at once.")] = 32,
+    workers: Annotated[int, typer.Option(help="Processes that read images; 0 reads in this one.")] = 0,
+    column: Columns = None,
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, mps; the best there is unless named.")
     ] = None,
@@ -60,21 +69,32 @@ def generate(
 ) -> None:
     """Write reports for images; a broken one is named and passed over, and the exit code is 1.
 
-    Every image is a study by itself, to a model of several views one that lacks the others.
+    Every image is a study by itself, to a model of several views one that lacks the others; the studies
+    of lists, data sets and shards have all their views. `accelerate launch -m mdnet.cli.main generate ...`
+    shares them among processes.
 
-    Example: mdnet generate slides/ --weights runs/x --format jsonl --out reports.jsonl
+    Example: mdnet generate slides/ --weights runs/x --format jsonl --out reports.jsonl --resume auto
 
     Example: mdnet generate slides/ --beams 5 --best 3 --constrained --format jsonl
     """
     from mdnet.errors import ConfigurationError
-    from mdnet.inference.predictor import Predictor
 
-    if format not in ("text", "jsonl", "html"):
-        raise ConfigurationError(f"--format {format} is none of text, jsonl, html")
+    if format not in _FORMATS:
+        raise ConfigurationError(f"--format {format} is none of {', '.join(_FORMATS)}")
+    if resume not in ("auto", "never"):
+        raise ConfigurationError(f"--resume {resume} is none of auto, never")
     if abstain_below is not None and not 0 <= abstain_below <= 1:
         raise ConfigurationError(f"--abstain-below {abstain_below:g} is no probability; give 0 to 1")
     if format == "html" and out is None:
         raise ConfigurationError("--format html writes a page an image: name a folder with --out")
+    if format == "parquet" and out is None:
+        raise ConfigurationError("--format parquet writes no text: name a file with --out")
+    if resume == "auto" and (out is None or format == "html"):
+        raise ConfigurationError(
+            "--resume auto goes on with a file: name one with --out, of text, jsonl or parquet"
+        )
+    if workers < 0:
+        raise ConfigurationError(f"--workers {workers}: give 0 or more")
     if phrases is not None and not constrained:
         raise ConfigurationError(f"--phrases {phrases}: only --constrained reads it; add that")
     decoding = how.decoding_config(
@@ -92,108 +112,95 @@ def generate(
         alternatives=alternatives,
         constrained=constrained,
     )
-    paths = find_images(inputs)
-    predictor = Predictor.from_pretrained(weights, device=device, batch_size=batch_size, decoding=decoding)
-    predictor.statements = how.phrase_reader(phrases, predictor.model)
-    broken: list[str] = []
-    found = read_and_find(predictor, paths, broken)
-    findings = (replace(finding, abstain_below=abstain_below) for finding in found)
-    if format == "html":
-        assert out is not None
-        for finding in findings:
-            typer.echo(str(finding.save_html(out / f"{page_name(finding.source, paths)}.html")))
+
+    from mdnet.inference.bulk.serving import Request, join_processes, serve
+
+    request = Request(
+        inputs=tuple(inputs),
+        options=reader_options(column, None),
+        weights=weights,
+        format=format,
+        decoding=decoding,
+        phrases=phrases,
+        abstain_below=abstain_below,
+        batch_size=batch_size,
+    )
+    state = join_processes(device)
+
+    def predict(decoding: DecodingConfig) -> Predictor:
+        from mdnet.inference.predictor import Predictor
+
+        where = str(state.device) if device is None and state.num_processes > 1 else device
+        predictor = Predictor.from_pretrained(weights, device=where, batch_size=batch_size, decoding=decoding)
+        predictor.statements = how.phrase_reader(phrases, predictor.model)
+        return predictor
+
+    if out is None or format == "html":
+        if state.num_processes > 1:
+            raise ConfigurationError(
+                "several processes write a file: name it with --out, of text, jsonl or parquet"
+            )
+        broken = _write_here(request, predict, out, workers)
     else:
-        lines = (line_of(finding, format) for finding in findings)
-        if out is None:
-            for line in lines:
-                typer.echo(line)
-        else:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with out.open("w", encoding="utf-8") as file:  # line by line: what is written stays if killed
-                for line in lines:
-                    file.write(line + "\n")
-            typer.echo(str(out), err=True)
-    for message in broken:
-        typer.echo(f"mdnet: {message}", err=True)
+        if not state.is_main_process:
+            logging.getLogger("mdnet").setLevel(logging.WARNING)  # the main process says the rest
+        card = serve(request, out, predict, state=state, tell=_tell, resume=resume == "auto", workers=workers)
+        if card is None or card.finished is None:  # another process tells
+            return
+        typer.echo(str(out), err=True)
+        broken = card.finished["broken"]
     if broken:
+        where = f": {out}.broken.jsonl" if out is not None and format != "html" else ""
+        typer.echo(f"mdnet: no report for {broken} of the studies{where}", err=True)
         raise typer.Exit(1)
 
 
-def find_images(inputs: list[str]) -> list[Path]:
-    """The images that files, folders (to the bottom) and globs name, each once, in order."""
-    from mdnet.data.images import SUFFIXES
-    from mdnet.errors import ConfigurationError
-
-    found: dict[Path, None] = {}
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            matches = [
-                p for p in sorted(path.rglob("*")) if p.name.lower().endswith(SUFFIXES) and p.is_file()
-            ]
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = [Path(match) for match in sorted(glob.glob(text, recursive=True))]  # noqa: PTH207  (absolute too)
-        if not matches:
-            raise ConfigurationError(
-                f"{text}: no image there; name an image, a folder that holds some, or a glob"
-            )
-        found |= dict.fromkeys(matches)
-    return list(found)
+def _tell(fault: Fault) -> None:
+    """Names a study that cannot be read."""
+    typer.echo(f"mdnet: {fault.as_error()}", err=True)
 
 
-def read_and_find(predictor: Predictor, paths: list[Path], broken: list[str]) -> Iterator[Finding]:
-    """Findings of all images that can be read; the errors of the others go to `broken`."""
+def _write_here(
+    request: Request, predict: Callable[[DecodingConfig], Predictor], pages: Path | None, workers: int
+) -> int:
+    """Writes reports to stdout, or to a folder of pages; how many studies have none."""
     from tqdm import tqdm
 
-    from mdnet.data.images import load_image
-    from mdnet.errors import ImageError
+    from mdnet.inference.bulk.answering import answer
+    from mdnet.inference.bulk.inputs import list_inputs
+    from mdnet.inference.bulk.pages import write_pages
+    from mdnet.inference.bulk.rows import WRITERS
 
-    sources: list[str] = []
-
-    def readable() -> Iterator[npt.NDArray[np.uint8]]:
-        for path in paths:
-            try:
-                image = load_image(path)
-            except ImageError as error:
-                broken.append(str(error))
-                continue
-            sources.append(str(path))
-            yield image
-
+    inputs = list_inputs(request.inputs, request.options)
+    for fault in inputs.unreadable:
+        _tell(fault)
+    broken = len(inputs.unreadable)
+    studies = len(inputs.studies)
     # A bar would stand between the lines that a terminal shows of the reports themselves.
-    hidden = True if len(paths) <= predictor.batch_size or sys.stdout.isatty() else None
-    bar = tqdm(total=len(paths), disable=hidden, unit="image")
-    for index, finding in enumerate(predictor.stream(readable())):
-        bar.update()
-        yield replace(finding, source=sources[index])
-    bar.close()
+    hidden = True if studies <= request.batch_size or sys.stdout.isatty() else None
 
+    def answers() -> Iterator[AnsweredBatch]:
+        nonlocal broken
+        with tqdm(total=studies, disable=hidden, unit="study") as bar:
+            for batch in answer(
+                predict(request.decoding),
+                inputs.studies,
+                request.batches(studies),
+                workers=workers,
+                maps=pages is not None,
+                abstain_below=request.abstain_below,
+            ):
+                yield batch
+                bar.update(len(batch))
+                broken += len(batch.unreadable)
+                for fault in batch.unreadable:
+                    _tell(fault)
 
-def line_of(finding: Finding, format: str) -> str:
-    """One finding as JSON, or as text: the image, the diagnosis, the report."""
-    if format == "jsonl":
-        return json.dumps(finding.to_dict(), ensure_ascii=False)
-    head = finding.source
-    if finding.label_space.diagnosis is not None:
-        head += f": {finding.verdict}"
-    if finding.unusualness is not None and finding.unusualness.beyond_threshold:
-        head += f", out of distribution: {finding.unusualness}"
-    lines = [head, f"  {finding.report.text}"] if finding.report.text else [head]
-    for section in finding.report.sections.values():
-        if section.agrees is False:
-            lines.append(f"  {section.name}: no text found states {section.guided_by}")
-        lines += [f"  {section.name}, or: {other.text}" for other in section.others]
-    return "\n".join(lines)
-
-
-def page_name(source: str, paths: list[Path]) -> str:
-    """The image's name without its ending; with its folders where two images share a name."""
-    path = Path(source)
-    same = sum(other.stem == path.stem for other in paths)
-    return (
-        path.stem
-        if same == 1
-        else "_".join(path.with_suffix("").parts).strip("/_.") + path.suffix.replace(".", "_")
-    )
+    if pages is not None:
+        for page in write_pages(answers(), inputs.studies, pages):
+            typer.echo(str(page))
+        return broken
+    for batch in answers():
+        for identifier, finding in batch.findings:
+            typer.echo(WRITERS[request.format](identifier, finding))
+    return broken

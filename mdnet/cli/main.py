@@ -25,6 +25,7 @@ from mdnet.cli import (
     leaderboard,
     models,
     overview,
+    retrieve,
     train,
 )
 from mdnet.errors import MDNetError
@@ -48,6 +49,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("overview")(overview.overview)
+app.command("retrieve")(retrieve.retrieve)
 app.command("export")(export.export)
 app.command("models")(models.models)
 app.add_typer(inspect.app, name="inspect")

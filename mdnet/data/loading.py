@@ -17,7 +17,7 @@ from itertools import islice
 from multiprocessing import active_children
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -216,7 +216,7 @@ def collate(items: Sequence[StudyItem], *, pad_id: int, views: int) -> StudyBatc
 
 def make_loader(
     dataset: StudyDataset, *, batch_size: int = 1, batches: StepSampler | None = None, workers: int = 0
-) -> StudyLoader:
+) -> StudyLoader[StudyBatch]:
     """A loader of `StudyBatch`; without `batches`, in order and without augmentation.
 
     Args:
@@ -230,17 +230,24 @@ def make_loader(
     return StudyLoader(_Batches(dataset), in_order if batches is None else batches, workers=workers)
 
 
-class StudyLoader:
+Batch = TypeVar("Batch")
+
+
+class StudyLoader(Generic[Batch]):
     """Batches, made in this process or in workers that are started anew once if one of them dies.
 
     Args:
-        dataset: Makes a batch of what the sampler hands out.
+        dataset: Makes a batch of what the sampler hands out, or gives an error in its place.
         batches: What it hands out, gone through once an epoch.
         workers: As `make_loader` takes it.
     """
 
     def __init__(
-        self, dataset: _Batches, batches: StepSampler | Sequence[Sequence[int]], *, workers: int
+        self,
+        dataset: Dataset[Batch | MDNetError],
+        batches: StepSampler | Sequence[Sequence[int]],
+        *,
+        workers: int,
     ) -> None:
         self._dataset, self._batches, self._workers = dataset, _Rest(batches), workers
         self._loader: DataLoader[Any] | None = None
@@ -249,7 +256,7 @@ class StudyLoader:
     def __len__(self) -> int:
         return len(self._batches.whole)
 
-    def __iter__(self) -> Iterator[StudyBatch]:
+    def __iter__(self) -> Iterator[Batch]:
         """The batches of an epoch.
 
         Raises:
@@ -275,7 +282,7 @@ class StudyLoader:
                 died = True
                 _logger.warning("%s. The workers are started anew, and go on where they were", fault)
 
-    def _begun(self) -> Iterator[StudyBatch | MDNetError]:
+    def _begun(self) -> Iterator[Batch | MDNetError]:
         if self._loader is None:
             self._loader = DataLoader(
                 self._dataset,

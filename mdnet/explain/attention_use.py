@@ -5,7 +5,8 @@ attention of every word is replaced, and the log-likelihood of the true sections
 
 - `uniform`: every position alike; what the choice of place is worth;
 - `other image`: the attention that another study's evidence would make, over this study's features;
-- `nothing`: no image feature at all, z_t = 0; what the image is worth to the words.
+- `nothing`: no image feature for any word, z_t = 0; what the image is worth to the words. What a language
+  module began with (`Prepared.start`) stays.
 
 A study's aspects are guided by the classes that the model predicts, as in use.
 
@@ -30,8 +31,9 @@ from mdnet.data.loading import StudyBatch, StudyDataset, make_loader
 from mdnet.data.study import Study
 from mdnet.errors import ConfigurationError, DataError
 from mdnet.metrics.bootstrap import Interval, confidence_interval
-from mdnet.models.attention import Attention, Prepared, softmax_there
+from mdnet.models.attention import Attention, softmax_there
 from mdnet.models.mdnet import MDNet
+from mdnet.models.prepared import Prepared
 
 __all__ = [
     "REPLACEMENTS",
@@ -56,8 +58,8 @@ class ReplacedAttention(Attention):
         super().__init__()
         self.kept = kept
 
-    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
-        return self.kept.prepare(features, evidence)
+    def prepare(self, grid: Tensor, evidence: Tensor, there: Tensor | None = None) -> Prepared:
+        return self.kept.prepare(grid, evidence, there)
 
 
 class UniformAttention(ReplacedAttention):
@@ -70,10 +72,8 @@ class UniformAttention(ReplacedAttention):
 class OtherAttention(ReplacedAttention):
     """The attention that the next study of the batch would get at this word."""
 
-    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
-        own = self.kept.prepare(features, evidence)
-        projected = None if own.projected is None else own.projected.roll(-1, dims=0)
-        return Prepared(own.evidence.roll(-1, dims=0), projected)
+    def prepare(self, grid: Tensor, evidence: Tensor, there: Tensor | None = None) -> Prepared:
+        return self.kept.prepare(grid.roll(-1, dims=0), evidence.roll(-1, dims=0), there)
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         return self.kept(hidden, prepared)

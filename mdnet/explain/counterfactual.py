@@ -37,12 +37,14 @@ from mdnet.errors import ConfigurationError
 from mdnet.explain.baselines import BASELINES, baseline_images
 from mdnet.explain.batching import IMAGES_AT_ONCE
 from mdnet.explain.by_design import batch_evidence
-from mdnet.inference.predictor import aspect_finding, source_of
+from mdnet.inference.predictor import aspect_finding
+from mdnet.inference.reading import source_of
 from mdnet.metrics.grounding import cell_weights
 from mdnet.models.mdnet import MDNet
 
 if TYPE_CHECKING:
-    from mdnet.inference.predictor import ImageLike, Predictor
+    from mdnet.inference.predictor import Predictor
+    from mdnet.inference.reading import ImageLike
 
 __all__ = ["FILLINGS", "Counterfactual", "Removal", "counterfactuals", "remove_cells", "smallest_removal"]
 

@@ -26,7 +26,7 @@ from torch.nn.utils import get_total_norm
 
 from mdnet.data.loading import StudyBatch
 from mdnet.errors import ConfigurationError
-from mdnet.explain.layers import restored_modes
+from mdnet.explain.layers import restored_modes, set_training_mode
 from mdnet.models.mdnet import MDNet
 from mdnet.models.outputs import MDNetOutput
 
@@ -52,6 +52,11 @@ class LayerGradient:
     weight_norm: float
     gradient_norm: Mapping[str, float | None]
 
+    @property
+    def spread(self) -> float:
+        """Root mean square of its weights."""
+        return self.weight_norm / math.sqrt(self.parameters)
+
     def ratio(self, loss: str) -> float | None:
         """Gradient norm over weight norm; None where the loss does not reach, or all weights are 0."""
         norm = self.gradient_norm[loss]
@@ -63,7 +68,8 @@ class GradientFlow:
     """The gradient of each loss, layer by layer.
 
     Attributes:
-        losses: Loss name (`classification`, L_M; `language`, L_L per word) to its value.
+        losses: Loss name (`classification`, L_M; `language`, L_L per word; then further terms of L_L that
+            the language module has) to its value.
         layers: In the order in which the model defines them, which is that of the forward pass.
     """
 
@@ -72,8 +78,14 @@ class GradientFlow:
 
     @property
     def warnings(self) -> list[str]:
-        """Layers whose ratio is a thousand times under or over the loss's median, or is no number."""
+        """Layers whose ratio is a thousand times under or over the loss's median, or is no number.
+
+        A gradient is over it only if it is large for weights of usual size, too: the root mean square of the
+        median layer's. Heads begin with next to nothing, and any gradient is large beside that.
+        """
         found = []
+        usual = statistics.median(entry.spread for entry in self.layers) if self.layers else 0.0
+        smaller = {entry.layer: max(1.0, usual / entry.spread) for entry in self.layers if entry.spread}
         for loss in self.losses:
             ratios = {entry.layer: ratio for entry in self.layers if (ratio := entry.ratio(loss)) is not None}
             finite = [ratio for ratio in ratios.values() if math.isfinite(ratio)]
@@ -81,7 +93,7 @@ class GradientFlow:
             for layer, ratio in ratios.items():
                 if not math.isfinite(ratio):
                     found.append(f"{layer}: exploding: the gradient of {loss} is {ratio}")
-                elif ratio > FAR * median:
+                elif ratio > FAR * median * smaller[layer]:
                     found.append(f"{layer}: exploding: {_compared(loss, ratio, median)}")
                 elif ratio * FAR < median or ratio == 0:
                     found.append(f"{layer}: vanishing: {_compared(loss, ratio, median)}")
@@ -127,7 +139,6 @@ def gradient_flow(model: MDNet, output: MDNetOutput, *, beta: float, eta: float)
         beta = 1.0
     elif output.report_logits is None:
         beta = 0.0
-    scale = {"classification": 1.0 - beta, "language": beta * eta}
     scaled = set(model.image.modules())
     owners = {
         name: (module, parameters)
@@ -145,9 +156,10 @@ def gradient_flow(model: MDNet, output: MDNetOutput, *, beta: float, eta: float)
             else [None] * len(everything)
         )
         columns[loss] = []
+        scale = 1.0 - beta if loss == "classification" else beta * eta
         for module, parameters in owners.values():
             own = [g for _, g in zip(parameters, gradients, strict=False) if g is not None]
-            factor = scale[loss] if module in scaled else 1.0
+            factor = scale if module in scaled else 1.0
             columns[loss].append(_norm(own) / factor if own and factor else None)
     numbers = iter(
         torch.stack(
@@ -173,7 +185,8 @@ def gradient_flow(model: MDNet, output: MDNetOutput, *, beta: float, eta: float)
 
 
 def batch_gradient_flow(model: MDNet, batch: StudyBatch) -> GradientFlow:
-    """Gradient flow of one batch as a training step would see it: BatchNorm with the batch's statistics.
+    """Gradient flow of one batch as a training step would see it: BatchNorm with the batch's statistics,
+    but one that is frozen.
 
     Dropout is off, so that the same batch gives the same numbers. Modes and running statistics are
     put back.
@@ -194,7 +207,8 @@ def _training_without_dropout(model: nn.Module) -> Iterator[None]:
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:
         with restored_modes(model):
-            for module in model.train().modules():
+            set_training_mode(model)
+            for module in model.modules():
                 if isinstance(module, nn.Dropout):
                     module.eval()
             yield

@@ -24,6 +24,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.hooks import RemovableHandle
 
 from mdnet.errors import ConfigurationError
@@ -36,6 +37,7 @@ __all__ = [
     "find_layer",
     "list_layers",
     "restored_modes",
+    "set_training_mode",
     "watching",
 ]
 
@@ -153,6 +155,18 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
     with restored_modes(model):
         model.eval()
         yield
+
+
+def set_training_mode(model: nn.Module) -> None:
+    """`model.train()`, but a BatchNorm whose parameters are frozen stays in evaluation mode.
+
+    It would otherwise go on normalising by the batch and collecting statistics, and so would not stay
+    as it is.
+    """
+    model.train()
+    for module in model.modules():
+        if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
+            module.eval()
 
 
 @contextmanager

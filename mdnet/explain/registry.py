@@ -29,10 +29,11 @@ from mdnet.errors import ConfigurationError
 from mdnet.explain.explanation import Explanation
 from mdnet.explain.targets import ClassTarget, ReportTarget, Scorer, SectionTarget, Target, WordTarget
 from mdnet.inference.finding import Finding
-from mdnet.inference.predictor import images_of, source_of
+from mdnet.inference.reading import images_of, source_of
 
 if TYPE_CHECKING:
-    from mdnet.inference.predictor import Predictor, StudyLike
+    from mdnet.inference.predictor import Predictor
+    from mdnet.inference.reading import StudyLike
 
 __all__ = ["Maps", "Method", "explain", "get_method", "list_methods", "register_method"]
 

@@ -1,7 +1,8 @@
 """Where words looked, and on what evidence: formula 5 read back, word by word, section by section.
 
-A word's feature is `z_t = a_t C(I)^T`, so a class's weights meet it in a sum over positions,
-`w . z_t = sum_p a_t(p) w . C(I)_p`: what the word's attention rested on, exactly (`word_evidence`).
+What a word looked at is `z_t = a_t C(I)^T`, so a class's weights meet it in a sum over positions,
+`w . z_t = sum_p a_t(p) w . C(I)_p`: what the word's attention rested on, exactly (`word_evidence`). It is so
+whether evidence guides the attention or not.
 
 A section's map is the mean of its words' maps, weighted by how visual each word is: by how much
 log p(word) falls if the word is given no image feature (z_t = 0), times the sharpness of its map.
@@ -27,7 +28,6 @@ from mdnet.explain.targets import ClassTarget, ReportTarget, Scorer, SectionTarg
 from mdnet.inference.sections import sharpness
 from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
-from mdnet.models.report_lstm import LSTMState
 
 __all__ = [
     "Reading",
@@ -45,7 +45,8 @@ class Reading:
 
     Attributes:
         features: C(I).
-        guiding: (B, S, D) the class weights that guided each section's attention.
+        guiding: (B, S, D) the class weights of each section's class, which guided its attention where the
+            language module is guided.
         attention: (B, S, T, P), one map a word.
         visual: (B, S, T) how visual each word is, at least 0; 0 where there is no word.
     """
@@ -66,15 +67,16 @@ def read_text(model: MDNet, pixel_values: Tensor, target: TextTarget) -> Reading
     features = output.features
     guides = model.guides(output.logits)
     prepared = model.prepare(features, guides)
-    state = report.initial_state(*tokens.shape[:2])
+    state, nothing = report.initial_state(prepared), torch.zeros_like(features.grid)
     word = torch.tensor(config.begin_ids, device=tokens.device).expand(len(tokens), -1)
     attention, visual = [], []
     for t in range(tokens.shape[-1]):
         embedded = report.embedding(word)
-        blind = _blind(model, embedded, state)  # (B, S, V)
+        blind_state, _ = report.step(embedded, state, nothing, prepared)
+        blind = report.output(report.readout(blind_state)).log_softmax(dim=-1)  # (B, S, V)
         state, weights = report.step(embedded, state, features.grid, prepared)
         word = tokens[:, :, t]
-        log_p = report.output(state.hidden).log_softmax(dim=-1)
+        log_p = report.output(report.readout(state)).log_softmax(dim=-1)
         visual.append((log_p - blind).gather(-1, word[..., None]).squeeze(-1).clamp_min(0.0))
         attention.append(weights)
     maps = torch.stack(attention, dim=2)  # (B, S, T, P)
@@ -86,19 +88,6 @@ def read_text(model: MDNet, pixel_values: Tensor, target: TextTarget) -> Reading
         maps,
         weight.masked_fill(tokens == config.pad_id, 0.0),
     )
-
-
-def _blind(model: MDNet, embedded: Tensor, state: LSTMState) -> Tensor:
-    """Log p of the next word where z_t is zero, (B, S, V)."""
-    report = model.report
-    assert report is not None
-    width = report.lstm.input_size - embedded.shape[-1]
-    context = embedded.new_zeros(*embedded.shape[:2], width)
-    hidden, _ = report.lstm(
-        torch.cat([embedded, context], dim=-1).flatten(0, 1),
-        (state.hidden.flatten(0, 1), state.cell.flatten(0, 1)),
-    )
-    return report.output(hidden).log_softmax(dim=-1).view(*embedded.shape[:2], -1)
 
 
 @register_method("attention", unit="share of attention", targets=(WordTarget,), by_design=True)
@@ -122,13 +111,13 @@ def word_evidence(
 ) -> Maps:
     """What the word's attention rested on: attention times a class's evidence, position by position.
 
-    The map sums to `w . z_t`, the class's logit at the feature that the word was given, without bias.
+    The map sums to `w . z_t`, the class's logit at what the word looked at, without bias.
 
     Args:
         scorer: Of a word.
         pixel_values: (B, channels, H, W).
         aspect: Aspect of the class; the one that guides the section unless named.
-        label: Class; unless named, the contrast that guided this image's attention.
+        label: Class; unless named, the contrast of the section's class, that is of the predicted one.
         against: A second class, whose evidence is taken off.
         block: Draw this block's part alone; the others' then stand beside the map.
 
@@ -148,7 +137,7 @@ def word_evidence(
         weights = (chosen.to(grid) @ model.heads[name].weight).expand(len(grid), -1)
     drawn = weights
     if block is not None:
-        parts = list(weights.split(model.config.widths, dim=1))
+        parts = list(weights.split(model.config.block_widths, dim=1))
         index = block_index(model, block)
         drawn = torch.cat([w if i == index else torch.zeros_like(w) for i, w in enumerate(parts)], dim=1)
     looked = reading.attention[:, section, -1]  # a_t (B, P)

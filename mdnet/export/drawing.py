@@ -33,6 +33,7 @@ _ATTENTION_FORMULAS = {
     "sharpened": "a = softmax(s c)",
     "mdnet": "a = softmax(W tanh(W h + c))",
     "additive": "Bahdanau, with a slot for softmax(c) C(I)",
+    "soft": "Bahdanau",
 }
 
 
@@ -94,7 +95,8 @@ def draw(model: MDNet) -> Drawing:
 def _draw_image_module(model: MDNet, drawing: Drawing) -> None:
     """Stem, stages, every block's BN-ReLU, and the grid of C(I)."""
     config, image = model.config, model.image
-    side, sizes = config.image_size, config.block_sizes
+    side, sizes = config.image_size, config.stage_sizes
+    first = len(sizes) - len(config.block_names)  # stage that gives a block
     shape = f"{config.image_channels} x {side} x {side}"
     stem = f"3x3 convolution, stride {config.stem_stride}"
     if config.backbone is not None:
@@ -105,7 +107,7 @@ def _draw_image_module(model: MDNet, drawing: Drawing) -> None:
     ]
     drawing.edges += [Edge("image", "stem"), Edge("stem", "stage1")]
     kind = "two 3x3" if config.block == "basic" else "1x1, 3x3, 1x1"
-    for index, (block, cells) in enumerate(zip(config.block_names, sizes, strict=True)):
+    for index, cells in enumerate(sizes):
         stage = f"stage{index + 1}"
         functions = [part for part in image.stages[index].modules() if isinstance(part, ResidualFunction)]
         size = f"{config.widths[index]} channels, {cells} x {cells}"
@@ -113,17 +115,22 @@ def _draw_image_module(model: MDNet, drawing: Drawing) -> None:
         if config.backbone is not None:
             made = f"{config.depths[index]} layers of {config.backbone}"
         nodes.append(Node(stage, (f"stage {index + 1}", size, made), count(image.stages[index])))
-        activation = "BN-ReLU" if count(image.activations[index]) else "ReLU"
-        nodes.append(Node(block, (f"{block}: {activation}", size), count(image.activations[index])))
-        if config.backbone is not None and index:  # a backbone's stage reads the block before it alone
+        if index and config.backbone is not None:  # a backbone's stage reads the block before it
             drawing.edges.append(Edge(f"block{index}", stage))
-        for earlier in range(index if config.backbone is None else 0):  # all groups, at the size of the last
-            drawing.edges.append(
+        elif index and not config.decoupled:  # and a plain one's the stage
+            drawing.edges.append(Edge(f"stage{index}", stage))
+        else:  # all groups, at the size of the last
+            drawing.edges += [
                 Edge(f"stage{earlier + 1}", stage, _pooled(sizes[earlier], sizes[index - 1]))
-            )
-        drawing.edges.append(Edge(stage, block))
-        drawing.edges.append(Edge(block, "grid", _pooled(cells, config.grid_size)))
-    grid = f"{sum(config.widths)} channels, {config.grid_size} x {config.grid_size}"
+                for earlier in range(index)
+            ]
+        if index >= first:
+            block, activation = f"block{index + 1}", image.activations[index - first]
+            name = "BN-ReLU" if count(activation) else "ReLU"
+            nodes.append(Node(block, (f"{block}: {name}", size), count(activation)))
+            drawing.edges.append(Edge(stage, block))
+            drawing.edges.append(Edge(block, "grid", _pooled(cells, config.grid_size)))
+    grid = f"{sum(config.block_widths)} channels, {config.grid_size} x {config.grid_size}"
     nodes.append(Node("grid", ("C(I): all blocks, side by side", grid)))
     drawing.groups["Image module D"] = nodes
 
@@ -155,14 +162,18 @@ def _draw_report(model: MDNet, drawing: Drawing) -> None:
     words = f"{config.vocabulary_size} words"
     attention = (f"attention: {config.attention}", _ATTENTION_FORMULAS[config.attention])
     embedding = ("embedding E", f"{words}, {config.embedding_size} wide")
+    shared = ("embedding", "attention", "output")
+    own = {name: part for name, part in report.named_children() if name not in shared and count(part)}
+    further = (f"with {name.replace('_', ' ')}" for name in own if name != "lstm")
+    lstm = ("LSTM", f"{config.hidden_size} wide, one for all sections", *further)
     nodes = [
         Node("attention", attention, count(report.attention)),
-        Node("context", ("z = a C(I)", f"{sum(config.widths)} channels")),
+        Node("context", ("z = a C(I)", f"{sum(config.block_widths)} channels")),
         Node("embedding", embedding, count(report.embedding)),
-        Node("lstm", ("LSTM", f"{config.hidden_size} wide, one for all sections"), count(report.lstm)),
+        Node("lstm", lstm, sum(map(count, own.values()))),
         Node("vocabulary", ("output G, softmax", words), count(report.output)),
     ]
-    if model.heads is not None:
+    if model.heads is not None and report.guided:
         guides = {section: aspect for section, aspect in (config.section_aspects or {}).items() if aspect}
         named = [
             section if section == aspect else f"{section} (by {aspect})" for section, aspect in guides.items()
@@ -173,7 +184,7 @@ def _draw_report(model: MDNet, drawing: Drawing) -> None:
         heads = sorted({config.space.names.index(aspect) + 1 for aspect in guides.values()})
         drawing.edges += [Edge(f"head{number}", "evidence") for number in heads]
         drawing.edges += [Edge("grid", "evidence"), Edge("evidence", "attention", "guides")]
-    if config.attention == "additive":
+    if config.attention in ("additive", "soft"):
         drawing.edges.append(Edge("grid", "attention"))
     drawing.edges += [
         Edge("attention", "context"),

@@ -1,18 +1,19 @@
 """Beam search and diverse beam search over all studies and sections together.
 
-At each step every live beam offers its likeliest next words. Of all that a group of beams is offered, the
-best by log p count, as many as it has beams: those of them that end go to the group's pool, ranked by their
-score, and the next best live on in their places. So a group keeps all its live beams until it is over: when
-its pool is full, and no live beam has a better score now than the pool's worst [1, `early_stopping=False`].
-With a length penalty of 0 nothing better can come after that. At the limit live beams are ranked as they are:
-there is always a text.
+At each step every live beam offers its next words. Of all that a group of beams is offered, the best by log p
+count, as many as it has beams: those of them that end go to the group's pool, ranked by their score, and the
+best that do not end live on. So a group keeps all its live beams until it is over: when its pool is full, and
+no live beam has a better score now than the pool's worst [1, `early_stopping=False`]. With no length penalty
+nothing better can come after that. At the limit live beams are ranked as they are: there is always a text.
+Where an end and a word are equally likely, the end is the better one, as in greedy decoding.
 
 Plain beam search has one group. Of several groups [2] each searches by itself, one after the other at each
 step, and a word costs it `diversity` for each beam of the groups before it that has just taken it (Hamming
 diversity). The cost steers that choice only; what is summed up and ranked is log p.
 
-The search waits for the device once in `CHECK_EVERY` steps. Sections that are over then leave the work, if
-that makes it a good deal smaller.
+Live beams do not depend on the pool, so what ends is let in later: of `CHECK_EVERY` steps at once. Of several
+groups at each step, as those that are over cost the others nothing. The search waits for the device once in
+`CHECK_EVERY` steps. Sections that are over then leave the work, if that makes it a good deal smaller.
 
 References:
     1. transformers, `GenerationMixin._beam_search`, https://github.com/huggingface/transformers
@@ -29,7 +30,7 @@ from torch import Tensor
 from mdnet.inference.beam_paths import BeamPaths, Rows, Step
 from mdnet.inference.decoded import map_tensors
 from mdnet.inference.decoding_config import DecodingConfig
-from mdnet.inference.writing import CHECK_EVERY, Writer, score
+from mdnet.inference.writing import CHECK_EVERY, Writer, likeliest, score
 
 __all__ = ["search_beams"]
 
@@ -44,7 +45,7 @@ class _Beams(NamedTuple):
         pool: (N, M, G, W) scores of the best texts that ended, best first; -inf where there are fewer.
         place: (N, M, G, W) where those are: words before the end, times K, plus the beam.
         over: (N, M, G) whether a group's pool is final.
-        tokens: (N, M, K, t) what each beam has written; of no word unless repeats are blocked.
+        tokens: (N, M, G, W, t) what each beam has written; of no word unless repeats are blocked.
     """
 
     total: Tensor
@@ -54,24 +55,20 @@ class _Beams(NamedTuple):
     tokens: Tensor
 
 
-class _Choice(NamedTuple):
-    """What a group's beams do next.
+class _Offers(NamedTuple):
+    """What a step offers, (N, M, G, W) each.
 
     Attributes:
-        words: (N, M, W) the words that live beams take.
-        parents: (N, M, W) the beams of the group that they were.
-        log_p: (N, M, W) log p of the words.
-        total: (N, M, W) log p of the beams now.
-        ended: (N, M, W) log p of texts that end here, end included; -inf for what does not.
-        ended_parents: (N, M, W) the beams that those were.
+        total: Log p of the beams before it.
+        end: Log p of an end.
+        chosen: What the words that live on were chosen by; an end counts if it is among the best of both.
+        live: Log p of the beams after it.
     """
 
-    words: Tensor
-    parents: Tensor
-    log_p: Tensor
     total: Tensor
-    ended: Tensor
-    ended_parents: Tensor
+    end: Tensor
+    chosen: Tensor
+    live: Tensor
 
 
 def search_beams(writer: Writer, config: DecodingConfig, *, limit: int) -> BeamPaths:
@@ -84,19 +81,28 @@ def search_beams(writer: Writer, config: DecodingConfig, *, limit: int) -> BeamP
     nothing = torch.full(shape, -torch.inf, dtype=writer.dtype, device=writer.device)
     total = nothing.clone()
     total[..., 0] = 0.0  # at first all beams of a group are one
-    no_words = rows.sections.new_zeros(*shape[:2], config.beams, 0)
     places = torch.zeros(shape, dtype=torch.long, device=writer.device)
     beams = _Beams(
-        total, nothing, places, torch.zeros(shape[:3], dtype=torch.bool, device=writer.device), no_words
+        total=total,
+        pool=nothing,
+        place=places,
+        over=torch.zeros(shape[:3], dtype=torch.bool, device=writer.device),
+        tokens=places.new_zeros(*shape, 0),
     )
     pool, place = nothing.flatten(2).clone(), places.flatten(2).clone()  # (B, S, K), of what left the work
 
     paths = BeamPaths(writer.end_id, writer.pad_id)
     paths.work_on(rows)
+    offers: list[_Offers] = []
     for t in range(limit):
-        beams, step = _advance(writer, beams, config, t)
+        beams, step, offered = _advance(writer, beams, config)
         paths.add(step)
-        if t % CHECK_EVERY == CHECK_EVERY - 1 and t + 1 < limit:
+        offers.append(offered)
+        look = t % CHECK_EVERY == CHECK_EVERY - 1 or t + 1 == limit
+        if look or config.groups > 1:
+            beams = _let_in(beams, offers, config, steps=t + 1)
+            offers.clear()
+        if look and t + 1 < limit:
             live = ~beams.over.all(dim=2).cpu()  # (N, M)
             left = max(live.sum(dim=1).tolist(), default=0)
             if not left:
@@ -112,101 +118,124 @@ def search_beams(writer: Writer, config: DecodingConfig, *, limit: int) -> BeamP
                 paths.work_on(rows)
 
     # What never ended is ranked with the rest.
-    unended = score(beams.total, t + 1, config.length_penalty).where(~beams.over[..., None], -torch.inf)
+    length = torch.full((), t + 1, device=writer.device)
+    unended = score(beams.total, length, config.length_penalty).where(~beams.over[..., None], -torch.inf)
     beam = torch.arange(config.beams, device=writer.device).view(shape[2:])
-    found, found_place = _merged(beams.pool, beams.place, unended, (t + 1) * config.beams + beam)
-    pool[rows.at], place[rows.at] = found.flatten(2), found_place.flatten(2)
+    found, order = torch.cat([beams.pool, unended], dim=-1).topk(shape[3], dim=-1)
+    places = torch.cat([beams.place, ((t + 1) * config.beams + beam).expand_as(beams.place)], dim=-1)
+    pool[rows.at], place[rows.at] = found.flatten(2), places.gather(-1, order).flatten(2)
     pool, order = pool.sort(dim=2, descending=True, stable=True)
     place = place.gather(2, order)
     paths.follow(place // config.beams, place % config.beams, pool)
     return paths
 
 
-def _advance(writer: Writer, beams: _Beams, config: DecodingConfig, t: int) -> tuple[_Beams, Step]:
+def _advance(writer: Writer, beams: _Beams, config: DecodingConfig) -> tuple[_Beams, Step, _Offers]:
     """One more word of every live beam; `writer` is left in the state of the new ones."""
-    _, sections, groups, width = beams.total.shape
+    width = beams.total.shape[3]
     log_p, attention = writer.advance()  # (N, R, V), (N, R, P)
-    log_p = log_p.unflatten(1, (sections, groups * width))
-    scores = writer.scores(log_p, beams.tokens, no_repeat_ngram=config.no_repeat_ngram)
-    choices: list[_Choice] = []
-    taken = None
-    for group in range(groups):
-        own = slice(group * width, (group + 1) * width)
-        cost = None if taken is None else config.diversity * taken[:, :, None]
-        choice = _choose(scores[:, :, own], beams.total[:, :, group], writer.end_id, cost=cost)
-        choices.append(choice)
-        if group + 1 < groups:
-            taken = torch.zeros_like(log_p[:, :, 0]) if taken is None else taken
-            counts = (choice.total > -torch.inf) & ~beams.over[:, :, group, None]
-            taken = taken.scatter_add(2, choice.words, counts.to(taken))
-    if groups == 1:
-        chosen = map_tensors(choices[0], lambda tensor: tensor[:, :, None])
+    log_p = log_p.unflatten(1, beams.total.shape[1:])  # (N, M, G, W, V)
+    alternatives = likeliest(log_p.flatten(2, 3), config.alternatives) if config.alternatives else None
+    end = log_p[..., writer.end_id].clone()  # of a step's log p nothing else is kept
+    log_p = writer.without_repeats(log_p, beams.tokens, no_repeat_ngram=config.no_repeat_ngram)
+    # One beam is ranked by the word alone: it is greedy decoding, however sums are rounded.
+    ranked = log_p if width == 1 else log_p + beams.total[..., None]
+    ranked[..., writer.end_id] = -torch.inf
+    chosen, at = _choose(ranked, beams.over, config)  # (N, M, G, W): word v of beam w is at w V + v
+    words, parents = at % writer.vocabulary_size, at // writer.vocabulary_size
+    word_log_p = log_p.flatten(3).gather(-1, at)
+    if width > 1 and config.groups == 1:
+        live = chosen
     else:
-        chosen = _Choice(*(torch.stack(members, dim=2) for members in zip(*choices, strict=True)))
+        live = (beams.total.gather(-1, parents) + word_log_p).where(chosen > -torch.inf, -torch.inf)
 
-    first = width * torch.arange(groups, device=writer.device)[:, None]  # each group's first beam
-    ended = score(chosen.ended, t + 1, config.length_penalty).where(~beams.over[..., None], -torch.inf)
-    pool, place = _merged(beams.pool, beams.place, ended, t * config.beams + first + chosen.ended_parents)
-    best = score(chosen.total.amax(dim=-1), t + 1, config.length_penalty)
-    over = beams.over | (pool[..., -1] >= best)  # where no beam lives too
-
-    words, parents = chosen.words.flatten(2), (first + chosen.parents).flatten(2)  # (N, M, K)
     tokens = beams.tokens
     if config.no_repeat_ngram:
-        before = tokens.gather(2, parents[..., None].expand(-1, -1, -1, t))
+        before = tokens.gather(3, parents[..., None].expand(-1, -1, -1, -1, tokens.shape[-1]))
         tokens = torch.cat([before, words[..., None]], dim=-1)
+    if config.groups > 1:
+        parents = parents + width * torch.arange(config.groups, device=writer.device)[:, None]
+    words, parents = words.flatten(2), parents.flatten(2)  # (N, M, K)
     writer.reorder(parents)
     writer.words = words.flatten(1)
-    alternatives = writer.likeliest(log_p, config.alternatives) if config.alternatives else None
     step = Step(
         words,
         parents,
-        chosen.log_p.flatten(2),
-        log_p[..., writer.end_id].clone(),  # of a step's log p nothing else is kept
+        word_log_p.flatten(2),
+        end.flatten(2),
         attention.unflatten(1, words.shape[1:]),
         alternatives,
     )
-    return _Beams(chosen.total, pool, place, over, tokens), step
+    return beams._replace(total=live, tokens=tokens), step, _Offers(beams.total, end, chosen, live)
 
 
-def _choose(scores: Tensor, total: Tensor, end_id: int, *, cost: Tensor | None) -> _Choice:
-    """The best next words of a group.
+def _choose(ranked: Tensor, over: Tensor, config: DecodingConfig) -> tuple[Tensor, Tensor]:
+    """The best next words of each group.
 
     Args:
-        scores: (N, M, W, V) log p of next words; -inf for what may not be written.
-        total: (N, M, W) log p of the beams.
-        end_id: The end token.
-        cost: (N, M, 1, V), what a word costs beside.
+        ranked: (N, M, G, W, V) what a word is worth; -inf for what may not be written.
+        over: (N, M, G) groups that cost the others nothing.
+        config: How many groups there are, and what they cost each other.
+
+    Returns:
+        What the best W are worth, and where they stand, (N, M, G, W): word v of beam w is at w V + v.
     """
-    width, vocabulary = scores.shape[2:]
-    # Of a beam's words, W live on at most, and one may be the end.
-    best, words = (scores if cost is None else scores - cost).topk(min(width + 1, vocabulary), dim=-1)
-    # One beam is ranked by the word alone: it is greedy decoding, however sums are rounded.
-    ranked = best if width == 1 else total[..., None] + best
-    ranked, order = ranked.flatten(2).topk(2 * width, dim=-1)  # (N, M, 2 W), of W C
-    words, parents = words.flatten(2).gather(-1, order), order // best.shape[-1]
-    if cost is None:
-        log_p = best.flatten(2).gather(-1, order)
-    else:
-        log_p = scores.flatten(2).gather(-1, parents * vocabulary + words)
-    sums = ranked if cost is None and width > 1 else total.gather(-1, parents) + log_p
-    ends = words == end_id
-    alive, live = ranked.masked_fill(ends, -torch.inf).topk(width, dim=-1)  # the best that do not end
-    return _Choice(
-        words.gather(-1, live),
-        parents.gather(-1, live),
-        log_p.gather(-1, live),
-        alive if sums is ranked else sums.gather(-1, live).where(alive > -torch.inf, -torch.inf),
-        sums[..., :width].where(ends[..., :width], -torch.inf),
-        parents[..., :width],
+    width, vocabulary = ranked.shape[3:]
+    best: list[tuple[Tensor, Tensor]] = []
+    taken = None
+    for group, own in enumerate(ranked.split(1, dim=2)):
+        if taken is not None:
+            own = own - config.diversity * taken[..., None, :]
+        own = own.flatten(3)  # (N, M, 1, W V)
+        # `max` gives the first of equal ones, as greedy decoding does; of `topk` that is not said.
+        best.append(tuple(own.max(dim=-1, keepdim=True)) if width == 1 else tuple(own.topk(width, dim=-1)))
+        if group + 1 < config.groups:
+            chosen, at = best[-1]
+            taken = torch.zeros_like(ranked[:, :, :1, 0]) if taken is None else taken  # (N, M, 1, V)
+            counts = (chosen > -torch.inf) & ~over[:, :, group, None, None]
+            taken = taken.scatter_add(3, at % vocabulary, counts.to(taken))
+    if config.groups == 1:
+        return best[0]
+    return torch.cat([chosen for chosen, _ in best], dim=2), torch.cat([at for _, at in best], dim=2)
+
+
+def _let_in(beams: _Beams, offers: list[_Offers], config: DecodingConfig, *, steps: int) -> _Beams:
+    """The beams with what ended in the last steps in their pools, and with the groups that are over now.
+
+    Args:
+        beams: After those steps, with the pools from before them.
+        offers: Of those steps.
+        config: How texts are ranked.
+        steps: All that there have been.
+    """
+    width = beams.pool.shape[3]
+    total, end, chosen, live = (torch.stack(each, dim=3) for each in zip(*offers, strict=True))
+    # (N, M, G, T', W) each
+    length = torch.arange(steps - len(offers) + 1, steps + 1, device=end.device)  # the end counted
+    sums = total + end
+    worth = torch.cat([end if width == 1 else sums, chosen], dim=-1)
+    beam = worth.sort(dim=-1, descending=True, stable=True).indices[..., :width]  # >= W: that is no end
+    ended = score(sums, length[:, None], config.length_penalty).gather(-1, beam.clamp(max=width - 1))
+    ended = ended.where(beam < width, -torch.inf)
+    first = width * torch.arange(config.groups, device=end.device)[:, None, None]  # beam of each group
+    place = (length[:, None] - 1) * config.beams + first + beam
+
+    # The pool as it is after each step: of what was offered up to then.
+    every = torch.cat([beams.pool, ended.flatten(3)], dim=-1)  # (N, M, G, W + T' W)
+    step = torch.arange(every.shape[-1], device=end.device) // width  # 0: the pool
+    later = step > torch.arange(1, len(offers) + 1, device=end.device)[:, None]
+    pools, order = every[..., None, :].masked_fill(later, -torch.inf).topk(width, dim=-1)
+    best = score(live.amax(dim=-1), length, config.length_penalty)
+    ends = pools[..., -1] >= best  # (N, M, G, T'); where no beam lives too
+    over = ends.any(dim=-1)
+    last = ends.byte().argmax(dim=-1).where(over, len(offers) - 1)  # the first that is final, or the last
+    last = last[..., None, None].expand(-1, -1, -1, 1, width)
+    pool, order = pools.gather(3, last).squeeze(3), order.gather(3, last).squeeze(3)
+    places = torch.cat([beams.place, place.flatten(3)], dim=-1).gather(-1, order)
+    stays = beams.over[..., None]
+    return beams._replace(
+        pool=beams.pool.where(stays, pool), place=beams.place.where(stays, places), over=beams.over | over
     )
-
-
-def _merged(pool: Tensor, place: Tensor, scores: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """A pool (..., W) with others let in (..., W): the best W of both, and their places."""
-    width = pool.shape[-1]
-    merged, order = torch.cat([pool, scores], dim=-1).topk(width, dim=-1)
-    return merged, torch.cat([place, places.expand_as(place)], dim=-1).gather(-1, order)
 
 
 def _pack(

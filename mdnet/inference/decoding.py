@@ -17,10 +17,10 @@ from mdnet.inference.beam_search import search_beams
 from mdnet.inference.decoded import Alternatives, Decoded, Hypotheses, Search, map_tensors
 from mdnet.inference.decoding_config import DecodingConfig
 from mdnet.inference.sampling import draw, draw_uniform, truncate
-from mdnet.inference.writing import CHECK_EVERY, Writer, score
-from mdnet.models.attention import Prepared
+from mdnet.inference.writing import CHECK_EVERY, Writer, likeliest, score
 from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
+from mdnet.models.prepared import Prepared
 
 __all__ = ["Agreement", "Decoded", "decode", "decode_greedily"]
 
@@ -146,24 +146,24 @@ def _write(
     alternatives: list[Alternatives] = []
     for t in range(limit):
         log_p, weights = writer.advance()  # (B, R, V), (B, R, P)
-        scores = writer.scores(log_p, tokens[:, :, :t], no_repeat_ngram=config.no_repeat_ngram)
-        if uniform is None:
-            word = scores.argmax(dim=-1)
-        else:
-            word = draw(truncate(scores, config), uniform[:, :, t])
-        word = word.masked_fill(finished, writer.pad_id)
-        tokens[:, :, t] = word
-        log_probabilities.append(log_p.gather(-1, word[..., None]).squeeze(-1).masked_fill(finished, 0.0))
         attention.append(weights)
         if config.alternatives:
-            alternatives.append(writer.likeliest(log_p, config.alternatives))
+            alternatives.append(likeliest(log_p, config.alternatives))
+        log_p = writer.without_repeats(log_p, tokens[:, :, :t], no_repeat_ngram=config.no_repeat_ngram)
+        if uniform is None:
+            word_log_p, word = log_p.max(dim=-1)
+        else:
+            word = draw(truncate(log_p, config), uniform[:, :, t])
+            word_log_p = log_p.gather(-1, word[..., None]).squeeze(-1)
+        log_probabilities.append(word_log_p)
+        writer.words = tokens[:, :, t] = word.masked_fill_(finished, writer.pad_id)
         finished |= word == writer.end_id
-        writer.words = word
         if t % CHECK_EVERY == CHECK_EVERY - 1 and bool(finished.all()):
             break
     tokens = tokens[:, :, : t + 1].unflatten(1, (-1, config.beams))  # (B, S, N, T)
-    log_p = torch.stack(log_probabilities, dim=2).view_as(tokens)
-    scores = score(log_p.sum(dim=-1), (tokens != writer.pad_id).sum(dim=-1), config.length_penalty)
+    written = tokens != writer.pad_id
+    log_p = torch.stack(log_probabilities, dim=2).view_as(tokens).where(written, 0.0)
+    scores = score(log_p.sum(dim=-1), written.sum(dim=-1), config.length_penalty)
     scores, order = scores.sort(dim=2, descending=True, stable=True)
     return _Written(
         _taken(Hypotheses(tokens, log_p, scores), order)._replace(scores=scores),

@@ -27,6 +27,9 @@ _LOOKED_AT_BY = {
     "diversity": ("diverse_beam",),
 }
 
+# Far beyond what is of use; still more, and scores would be no numbers.
+_MOST = {"length_penalty": 10, "temperature": 1000, "diversity": 1000}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
@@ -84,6 +87,9 @@ class DecodingConfig:
         for name in ("length_penalty", "no_repeat_ngram", "top_k", "diversity", "alternatives"):
             if not getattr(self, name) >= 0:
                 raise ConfigurationError(f"{name} {getattr(self, name)}: give 0 or more")
+        for name, most in _MOST.items():
+            if getattr(self, name) > most:
+                raise ConfigurationError(f"{name} {getattr(self, name):g}: give {most:g} at most")
         if not self.temperature > 0:
             raise ConfigurationError(
                 f"temperature {self.temperature:g}: give more than 0 (near 0 is method greedy)"

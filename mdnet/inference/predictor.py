@@ -13,28 +13,27 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from mdnet.data.images import as_decoded, as_image
-from mdnet.data.study import Aspect, Study
+from mdnet.data.images import as_image
+from mdnet.data.study import Aspect
 from mdnet.data.views import as_strips, picture_strip
 from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.inference.decoding_config import DecodingConfig
 from mdnet.inference.finding import AspectEvidence, AspectFinding, Finding, ReportFinding, Unusualness
+from mdnet.inference.reading import ReadStudy, StudyReader, images_of
 from mdnet.inference.sections import SectionWriter, of_first_views
 from mdnet.models.calibration import Calibration, FeatureReference
 from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from mdnet.data.statements import StatementReader
+    from mdnet.data.study import Study
+    from mdnet.inference.reading import ImageLike, StudyLike
 
-    ImageLike = str | Path | Image | npt.NDArray[np.uint8]
-    StudyLike = ImageLike | Study | Sequence[ImageLike]
-
-__all__ = ["Predictor", "images_of", "source_of"]
+__all__ = ["Predictor"]
 
 _log = logging.getLogger(__name__)
+_NO_PICTURE = np.zeros((0, 0, 3), np.uint8)
 
 
 class Predictor:
@@ -95,6 +94,7 @@ class Predictor:
         decoding: DecodingConfig | None = None,
         statements: StatementReader | None = None,
         revision: str | None = None,
+        cache_dir: str | Path | None = None,
         local_files_only: bool = False,
     ) -> Predictor:
         """A predictor from a name of `mdnet.list_weights()`, a run or model folder, or a hub id.
@@ -104,7 +104,9 @@ class Predictor:
         Raises:
             WeightsError: Not found, damaged, or incomplete.
         """
-        model = MDNet.from_pretrained(name, revision=revision, local_files_only=local_files_only)
+        model = MDNet.from_pretrained(
+            name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only
+        )
         return cls(
             model,
             name=str(name),
@@ -145,19 +147,34 @@ class Predictor:
         return next(self.stream([images], decoding=decoding))
 
     def stream(
-        self, studies: Iterable[StudyLike], *, decoding: DecodingConfig | None = None
+        self,
+        studies: Iterable[StudyLike | ReadStudy],
+        *,
+        decoding: DecodingConfig | None = None,
+        maps: bool = True,
     ) -> Iterator[Finding]:
-        """Findings one by one, computed in batches; memory does not grow with their number."""
-        return (finding for finding, _ in self.stream_with_features(studies, decoding=decoding))
+        """Findings one by one, computed in batches; memory does not grow with their number.
+
+        Args:
+            studies: As `__call__` takes them, or read already by `reader()`.
+            decoding: As `__call__` takes it.
+            maps: Give evidence, attention and images, too. Without, a finding is made quicker and holds no
+                more than `Finding.to_dict` tells.
+        """
+        return (finding for finding, _ in self._stream(studies, decoding, maps=maps))
 
     def stream_with_features(
         self, studies: Iterable[StudyLike], *, decoding: DecodingConfig | None = None
     ) -> Iterator[tuple[Finding, ImageFeatures]]:
         """As `stream`, each finding with the C(I) it was made of: a batch of one, without blocks."""
-        writer = SectionWriter(self.model, decoding or self.decoding, self.statements)
-        remaining = enumerate(studies)
-        while batch := list(islice(remaining, self.batch_size)):
-            yield from self._findings(batch, writer)
+        return (
+            (finding, features.of_study(row))
+            for finding, (features, row) in self._stream(studies, decoding, maps=True)
+        )
+
+    def reader(self, *, keep_pictures: bool = True) -> StudyReader:
+        """Reads studies for `stream`, in another process if need be; `keep_pictures` is for maps."""
+        return StudyReader(self.preprocessing, self.model.views, keep_pictures)
 
     @torch.inference_mode()
     def pooled_features(self, studies: Iterable[StudyLike]) -> Iterator[npt.NDArray[np.float32]]:
@@ -200,34 +217,48 @@ class Predictor:
             views: The model's own unless given.
         """
         arrays = [[self.preprocessing.to_array(picture) for picture in pictures] for pictures in studies]
-        strips, present = as_strips(arrays, views or self.model.views)
+        return self._strips(arrays, views or self.model.views)
+
+    def _strips(
+        self, arrays: Sequence[Sequence[npt.NDArray[np.uint8]]], views: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `strips`, of images (C, rows, columns) as `Preprocessing.to_array` gives them."""
+        strips, present = as_strips(arrays, views)
         return (
-            self.preprocessing.normalise(torch.from_numpy(strips).to(self.device)),
+            self.preprocessing.normalise(torch.from_numpy(strips).to(self.device)).to(self.model.dtype),
             None if present is None else torch.from_numpy(present).to(self.device),
         )
 
+    def _stream(
+        self, studies: Iterable[StudyLike | ReadStudy], decoding: DecodingConfig | None, *, maps: bool
+    ) -> Iterator[tuple[Finding, tuple[ImageFeatures, int]]]:
+        """Findings, each with C(I) of its batch and its row there."""
+        writer = SectionWriter(self.model, decoding or self.decoding, self.statements, maps=maps)
+        remaining = enumerate(studies)
+        while batch := list(islice(remaining, self.batch_size)):
+            yield from self._findings(batch, writer, maps=maps)
+
     @torch.inference_mode()
     def _findings(
-        self, batch: Sequence[tuple[int, StudyLike]], writer: SectionWriter
-    ) -> Iterator[tuple[Finding, ImageFeatures]]:
-        views = self.model.views
-        decoded_images = [[as_decoded(image) for image in images_of(study, views)] for _, study in batch]
-        pictures = [[image.pixels for image in images] for images in decoded_images]
-        sources = [source_of(images_of(study, views), number) for number, study in batch]
-        for (number, study), images in zip(batch, decoded_images, strict=True):
-            for image, found in zip(images_of(study, views), images, strict=True):
-                if warning := self.preprocessing.warning_for(found.pixels, kind=found.kind):
-                    _log.warning("%s: %s", source_of(image, number), warning)
-        pixel_values, present = self.strips(pictures)
+        self, batch: Sequence[tuple[int, StudyLike | ReadStudy]], writer: SectionWriter, *, maps: bool
+    ) -> Iterator[tuple[Finding, tuple[ImageFeatures, int]]]:
+        views, reader = self.model.views, self.reader(keep_pictures=maps)
+        read = [
+            study if isinstance(study, ReadStudy) else reader.read(study, number) for number, study in batch
+        ]
+        for study in read:
+            for warning in study.warnings:
+                _log.warning("%s", warning)
+        pixel_values, present = self._strips([study.arrays for study in read], views)
         output = self.model(pixel_values, present=present)
         assert output.features is not None
         evidence = {
             name: [block.cpu().numpy() for block in blocks]
-            for name, blocks in self.model.evidence(output.features).items()
+            for name, blocks in (self.model.evidence(output.features) if maps else {}).items()
         }
         logits = {name: scores.cpu().double() for name, scores in (output.logits or {}).items()}
         calibration = self.model.calibration or Calibration({})
-        unusual = self._unusual(calibration.reference, output.features, sources)
+        unusual = self._unusual(calibration.reference, output.features, [study.source for study in read])
         space = self.model.config.space
         aspects = [
             {
@@ -238,20 +269,20 @@ class Predictor:
             }
             for row in range(len(batch))
         ]
-        sections = writer.write(output, aspects, views=[len(own) for own in pictures])
-        for row, (source, own) in enumerate(zip(sources, pictures, strict=True)):
+        sections = writer.write(output, aspects, views=[len(study.arrays) for study in read])
+        for row, study in enumerate(read):
             finding = Finding(
-                source=source,
-                image=picture_strip(own),
-                views=tuple(own),
+                source=study.source,
+                image=picture_strip(study.pictures) if maps else _NO_PICTURE,
+                views=study.pictures if maps else (),
                 label_space=space,
                 aspects=aspects[row],
                 report=ReportFinding(sections[row]),
                 aspect_evidence={
                     name: AspectEvidence(
                         {
-                            block: of_first_views(maps[row], len(own), views)
-                            for block, maps in zip(self.model.config.block_names, blocks, strict=True)
+                            block: of_first_views(own[row], len(study.arrays), views)
+                            for block, own in zip(self.model.config.block_names, blocks, strict=True)
                         },
                         self._bias(name),
                     )
@@ -260,7 +291,7 @@ class Predictor:
                 model=self.name,
                 unusualness=unusual[row],
             )
-            yield finding, output.features.of_study(row)
+            yield finding, (output.features, row)
 
     def _unusual(
         self, reference: FeatureReference | None, features: ImageFeatures, sources: Sequence[str]
@@ -284,30 +315,6 @@ class Predictor:
     def _bias(self, aspect: str) -> npt.NDArray[np.float32]:
         assert self.model.heads is not None
         return self.model.heads[aspect].bias.detach().float().cpu().numpy()
-
-
-def images_of(study: StudyLike, views: int) -> tuple[ImageLike, ...]:
-    """The images of a study that a model of so many views looks at.
-
-    Raises:
-        ConfigurationError: A list of no image, or of more than `views`; of a `Study` the first are taken.
-    """
-    if isinstance(study, Study):
-        return study.images[:views]
-    if isinstance(study, str) or not isinstance(study, Sequence):
-        return (study,)
-    if not 1 <= len(study) <= views:
-        raise ConfigurationError(
-            f"a study of {len(study)} images: the model looks at {views} a study; give 1 to {views}"
-        )
-    return tuple(study)
-
-
-def source_of(images: ImageLike | Sequence[ImageLike], number: int) -> str:
-    """What a finding calls a study: its image's path (all of them, joined by " + "), else its number."""
-    several = (images,) if isinstance(images, str) or not isinstance(images, Sequence) else images
-    paths = [str(image) for image in several if isinstance(image, (str, Path))]
-    return " + ".join(paths) or f"image {number}"
 
 
 def aspect_finding(aspect: Aspect, logits: Tensor, *, temperature: float = 1.0) -> AspectFinding:

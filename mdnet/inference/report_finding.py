@@ -47,12 +47,13 @@ class SectionFinding:
         log_probabilities: (words,) log p(word | image, words before), natural logarithm.
         aspect: The aspect whose evidence guided the attention, if any.
         guided_by: The class whose evidence did.
-        end_log_probability: log p of the end after the last word; None where the text was cut at the limit.
+        end_log_probability: log p of the end after the last word; None where the text was cut at the limit,
+            or the section was not to be written.
         alternatives: Of each word the likeliest tokens in its place, the likeliest first, with their
             probabilities; the word itself is one of them where it is likely enough. Empty unless asked for.
         others: The best of the other texts for the section, in the order of the search. Empty likewise.
         agrees: Whether the text states the predicted class, where decoding was to make it so; None where it
-            was not, or the section is not read for a class.
+            was not: nor is it of a section that is not read for a class, or not to be written.
     """
 
     name: str

@@ -25,6 +25,8 @@ __all__ = ["SectionWriter", "of_first_views", "sharpness"]
 
 FloatType = TypeVar("FloatType", bound=np.floating)
 
+_NO_MAPS = np.zeros((0, 1, 1)), np.zeros(0)
+
 
 class SectionWriter:
     """Writes the sections of batches, one batch after the other.
@@ -33,13 +35,21 @@ class SectionWriter:
         model: In evaluation mode. One that has no language module writes no section.
         config: How words are chosen. Draws go on from batch to batch, so that they do not depend on its size.
         statements: Reads what a section states, for constrained decoding.
+        maps: Give attention and sharpness, too; without, both are empty.
 
     Raises:
         ConfigurationError: Decoding is constrained, and nothing says what a section states.
     """
 
-    def __init__(self, model: MDNet, config: DecodingConfig, statements: StatementReader | None) -> None:
-        self._model, self._config = model, config
+    def __init__(
+        self,
+        model: MDNet,
+        config: DecodingConfig,
+        statements: StatementReader | None,
+        *,
+        maps: bool = True,
+    ) -> None:
+        self._model, self._config, self._maps = model, config, maps
         constrained = config.constrained and model.report is not None
         self._statements = SectionStatements(model, statements) if constrained else None
         self._generator = None if config.seed is None else torch.Generator().manual_seed(config.seed)
@@ -61,19 +71,23 @@ class SectionWriter:
         agreement = None
         if self._statements is not None:
             agreement = self._statements.agreement([_answers(each) for each in aspects])
+        prepared = model.prepare(features, model.guides(output.logits))
         decoded = decode(
             model,
             features,
-            model.prepare(features, model.guides(output.logits)),
+            prepared,
             self._config,
             agreement=agreement,
             generator=self._generator,
         )
         decoded = map_tensors(decoded, lambda tensor: tensor.cpu())
-        grid = (features.rows, features.columns)
+        grid = (features.rows, features.columns) if self._maps else None
+        closed = None if prepared.closed is None else prepared.closed.cpu()
         read = self._statements.aspects if self._statements is not None else ()
         return [
-            _section_findings(model, decoded, own, row=row, grid=grid, views=views[row], read=read)
+            _section_findings(
+                model, decoded, own, row=row, grid=grid, views=views[row], read=read, closed=closed
+            )
             for row, own in enumerate(aspects)
         ]
 
@@ -89,39 +103,56 @@ def _section_findings(
     aspects: Mapping[str, AspectFinding],
     *,
     row: int,
-    grid: tuple[int, int],
+    grid: tuple[int, int] | None,
     views: int,
     read: Collection[str],
+    closed: Tensor | None,
 ) -> dict[str, SectionFinding]:
-    """The sections of the study at `row`; of those in `read`, `decoded.agrees` says something."""
+    """The sections of the study at `row`; of those in `read`, `decoded.agrees` says something.
+
+    One that is `closed`, (B, S), was not to be written: it has no text, and its end is no choice of words.
+    """
     tokenizer, config = model.tokenizer, model.config
     assert tokenizer is not None
+    guided = model.report is not None and model.report.guided
     sections = {}
     for column, name in enumerate(config.sections):
         ids = decoded.tokens[row, column]
         count = int(((ids != config.pad_id) & (ids != config.end_id)).sum())
-        ended = count < len(ids) and int(ids[count]) == config.end_id
+        written = closed is None or not closed[row, column]
+        ended = written and count < len(ids) and int(ids[count]) == config.end_id
         log_p = decoded.log_probabilities[row, column].double().numpy()
-        maps = decoded.attention[row, column, :count].double().numpy().reshape(count, *grid)
-        maps = of_first_views(maps, views, model.views)
-        attention = maps.reshape(count, math.prod(maps.shape[1:]))  # (words, positions)
-        attention = attention / attention.sum(axis=1, keepdims=True)  # exactly 1 in float64
+        attention, peaked = _NO_MAPS
+        if grid is not None:
+            maps = decoded.attention[row, column, :count].double().numpy().reshape(count, *grid)
+            attention, peaked = _attention(of_first_views(maps, views, model.views))
         aspect = config.section_aspects[name]
         sections[name] = SectionFinding(
             name=name,
             text=tokenizer.decode(ids[:count].tolist()),
             words=tokenizer.words(ids[:count].tolist()),
-            attention=attention.reshape(maps.shape),
-            sharpness=sharpness(attention),
+            attention=attention,
+            sharpness=peaked,
             log_probabilities=log_p[:count],
             aspect=aspect,
-            guided_by=aspects[aspect].label if aspect is not None else None,
+            guided_by=aspects[aspect].label if aspect is not None and guided else None,
             end_log_probability=float(log_p[count]) if ended else None,
             alternatives=_alternatives(model, decoded, row, column, count),
-            others=_others(model, decoded, row, column),
-            agrees=bool(decoded.agrees[row, column]) if decoded.agrees is not None and name in read else None,
+            others=_others(model, decoded, row, column) if written else (),
+            agrees=(
+                bool(decoded.agrees[row, column])
+                if decoded.agrees is not None and name in read and written
+                else None
+            ),
         )
     return sections
+
+
+def _attention(maps: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Maps (words, rows, columns) over the views that a study has, each summing to 1; and their sharpness."""
+    attention = maps.reshape(len(maps), math.prod(maps.shape[1:]))  # (words, positions)
+    attention = attention / attention.sum(axis=1, keepdims=True)  # exactly 1 in float64
+    return attention.reshape(maps.shape), sharpness(attention)
 
 
 def _alternatives(

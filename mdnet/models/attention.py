@@ -1,6 +1,6 @@
-"""Where a word looks: three forms of attention over the grid of C(I), guided by class evidence.
+"""Where a word looks: four forms of attention over the grid of C(I), three of them guided by class evidence.
 
-Formula 5 of docs/method.md, `c = (w^c)^T C(I)`, `z_t = a_t C(I)^T`. All three share one contract:
+Formula 5 of docs/method.md, `c = (w^c)^T C(I)`, `z_t = a_t C(I)^T`. All share one contract:
 `prepare` once a study, then `forward` once a word gives weights over the P positions that sum to 1.
 Positions of a view that is not there get exactly 0.
 
@@ -15,52 +15,38 @@ References:
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mdnet.errors import ConfigurationError
 from mdnet.models.configuration import MDNetConfig
+from mdnet.models.prepared import Prepared
 
 __all__ = [
     "AdditiveAttention",
     "Attention",
     "LiteralAttention",
-    "Prepared",
     "SharpenedAttention",
+    "SoftAttention",
     "build_attention",
     "softmax_there",
 ]
 
 
-class Prepared(NamedTuple):
-    """What an attention keeps of a study.
-
-    Attributes:
-        evidence: (B, S, P) evidence c of each section's class at each position.
-        projected: (B, P, A) projected features (`additive`), else None.
-        there: (B, 1, P), false where a view is missing; None where none is. `MDNet.prepare` sets it.
-    """
-
-    evidence: Tensor
-    projected: Tensor | None = None
-    there: Tensor | None = None
-
-    def of_sections(self, sections: Tensor) -> Prepared:
-        """The same for other rows of sections: places (B, N) of what is there, some of them several times."""
-        study = torch.arange(len(sections), device=sections.device)[:, None]
-        return self._replace(evidence=self.evidence[study, sections])
-
-
 class Attention(nn.Module):
-    """Contract: `prepare(features, evidence)` once, `forward(hidden, prepared)` every word."""
+    """Contract: `prepare` once a study, `forward(hidden, prepared)` every word."""
 
-    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
-        """From C(I) (B, P, D) and evidence (B, S, P) to what `forward` needs."""
-        del features
-        return Prepared(evidence)
+    def prepare(self, grid: Tensor, evidence: Tensor, there: Tensor | None = None) -> Prepared:
+        """From C(I) (B, P, D) and evidence (B, S, P) to what `forward` needs.
+
+        Args:
+            grid: C(I).
+            evidence: Of each section's class.
+            there: (B, 1, P), false where a view is missing; None where none is.
+        """
+        del grid
+        return Prepared(evidence, there=there)
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         """Weights (B, S, P) from the LSTM's states h_{t-1} (B, S, H)."""
@@ -98,14 +84,14 @@ class LiteralAttention(Attention):
         self.hidden = nn.Linear(config.hidden_size, positions, bias=False)  # W_h
         self.position = nn.Linear(positions, positions, bias=False)  # W_att
 
-    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
+    def prepare(self, grid: Tensor, evidence: Tensor, there: Tensor | None = None) -> Prepared:
         if evidence.shape[-1] != self.position.in_features:
             raise ConfigurationError(
                 f"attention 'mdnet' has weights for {self.position.in_features} positions, not "
                 f"{evidence.shape[-1]}: give images of {self.image_size} x {self.image_size} pixels"
                 + (f", {self.views} side by side" if self.views > 1 else "")
             )
-        return super().prepare(features, evidence)
+        return super().prepare(grid, evidence, there)
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         inner = torch.tanh(self.hidden(hidden) + prepared.evidence)  # (B, S, P)
@@ -114,35 +100,52 @@ class LiteralAttention(Attention):
         return softmax_there(self.position(inner), prepared.there)
 
 
-class AdditiveAttention(Attention):
-    """Bahdanau's attention [2] over projected features, with a slot for the evidence-weighted one [3].
-
-    The slot's feature is `softmax(c) C(I)`. What the slot gets is handed on to the positions it is
-    made of, so the weights returned are exactly those with which C(I) enters z_t.
-    """
+class SoftAttention(Attention):
+    """Bahdanau's attention [2] over projected features; no evidence guides it."""
 
     def __init__(self, config: MDNetConfig) -> None:
         super().__init__()
-        self.feature = nn.Linear(sum(config.widths), config.attention_size)
+        self.feature = nn.Linear(sum(config.block_widths), config.attention_size)
         self.hidden = nn.Linear(config.hidden_size, config.attention_size, bias=False)
         self.score = nn.Linear(config.attention_size, 1, bias=False)
 
-    def prepare(self, features: Tensor, evidence: Tensor) -> Prepared:
-        return Prepared(evidence, self.feature(features))  # (B, P, A)
+    def prepare(self, grid: Tensor, evidence: Tensor, there: Tensor | None = None) -> Prepared:
+        return Prepared(evidence, self.feature(grid), there)  # (B, P, A)
 
     def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
         assert prepared.projected is not None
-        slot_weights = softmax_there(prepared.evidence, prepared.there)  # (B, S, P)
+        return softmax_there(self.scores(self.hidden(hidden), prepared.projected), prepared.there)
+
+    def scores(self, query: Tensor, projected: Tensor) -> Tensor:
+        """(B, S, P) of queries (B, S, A) and projected features (B, P, A)."""
+        return self.score(torch.tanh(projected[:, None] + query[:, :, None])).squeeze(-1)
+
+
+class AdditiveAttention(SoftAttention):
+    """The same with a slot for the evidence-weighted feature [3], `softmax(c) C(I)`.
+
+    What the slot gets is handed on to the positions it is made of, so the weights returned are exactly
+    those with which C(I) enters z_t.
+    """
+
+    def prepare(self, grid: Tensor, evidence: Tensor, there: Tensor | None = None) -> Prepared:
+        prepared = super().prepare(grid, evidence, there)
+        assert prepared.projected is not None
+        slot_weights = softmax_there(evidence, there)  # (B, S, P)
         slot = torch.bmm(slot_weights, prepared.projected)  # (B, S, A): projection is linear
+        return prepared._replace(slot_weights=slot_weights, slot=slot)
+
+    def forward(self, hidden: Tensor, prepared: Prepared) -> Tensor:
+        assert prepared.projected is not None
+        assert prepared.slot is not None
+        assert prepared.slot_weights is not None
         query = self.hidden(hidden)  # (B, S, A)
-        at_positions = self.score(torch.tanh(prepared.projected[:, None] + query[:, :, None])).squeeze(
-            -1
-        )  # (B, S, P)
-        at_slot = self.score(torch.tanh(slot + query))  # (B, S, 1)
+        at_positions = self.scores(query, prepared.projected)  # (B, S, P)
+        at_slot = self.score(torch.tanh(prepared.slot + query))  # (B, S, 1)
         scores = torch.cat([at_positions, at_slot], dim=-1)  # (B, S, P + 1)
         there = None if prepared.there is None else F.pad(prepared.there, (0, 1), value=True)
         weights = softmax_there(scores, there)
-        return weights[..., :-1] + weights[..., -1:] * slot_weights
+        return weights[..., :-1] + weights[..., -1:] * prepared.slot_weights
 
 
 def softmax_there(scores: Tensor, there: Tensor | None) -> Tensor:
@@ -158,5 +161,6 @@ def build_attention(config: MDNetConfig) -> Attention:
         "sharpened": SharpenedAttention,
         "mdnet": LiteralAttention,
         "additive": AdditiveAttention,
+        "soft": SoftAttention,
     }
     return variants[config.attention](config)

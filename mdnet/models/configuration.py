@@ -14,7 +14,7 @@ from mdnet.models.backbones.shapes import BACKBONES
 
 __all__ = ["ATTENTION_NAMES", "BLOCK_NAMES", "MDNetConfig"]
 
-ATTENTION_NAMES = ("sharpened", "mdnet", "additive")
+ATTENTION_NAMES = ("sharpened", "mdnet", "additive", "soft")
 BLOCK_NAMES = ("basic", "bottleneck")
 
 
@@ -22,6 +22,8 @@ class MDNetConfig(PretrainedConfig):
     """Configuration of an `MDNet`.
 
     Args:
+        architecture: Name in the registry of the model whose parts it is built of (`mdnet.models.registry`);
+            None: MDNet's.
         image_size: Rows and columns of the input in pixels; of one view, where there are several.
         image_channels: 3 for RGB, 1 for grayscale.
         views: Most images of a study, all seen by the same image module (`mdnet.models.views`).
@@ -31,14 +33,16 @@ class MDNetConfig(PretrainedConfig):
         depths: Residual blocks a stage; the first one of every stage but the first makes the
             ensemble connection.
         strides: Stride of each stage relative to the one before; the first is 1.
+        decoupled: Whether every stage keeps channels of its own in C(I). A plain residual network, of the
+            same residual functions, adds all stages up: C(I) is its last, one block.
         block: `basic` (two 3x3 convolutions) or `bottleneck` (1x1, 3x3, 1x1).
         backbone: A torchvision network as image module (`mdnet.models.backbones`); stem_stride, widths,
             depths and strides are then the network's, and `block` is not looked at. None: MDNet's own.
         backbone_weights: What a new model's backbone begins with: a name of torchvision's, such as
             `IMAGENET1K_V1`, or the file of a state dict. `create_model` alone looks at it; None: random.
-        attention: `sharpened`, `mdnet` or `additive`; see `mdnet.models.attention`. Without labels
-            there is no evidence to sharpen, and it becomes `additive`.
-        attention_size: Width of the hidden layer of `additive`.
+        attention: `sharpened`, `mdnet`, `additive` or `soft`; see `mdnet.models.attention`. Without labels
+            there is no evidence to sharpen, and the first two become `additive`.
+        attention_size: Width of the hidden layer of `additive` and `soft`.
         embedding_size: Width of the word embeddings.
         hidden_size: Width of the LSTM.
         dropout: Probability on the LSTM's input words and on its output.
@@ -55,6 +59,7 @@ class MDNetConfig(PretrainedConfig):
 
     model_type = "mdnet"
 
+    architecture: str | None = None
     image_size: int = 128
     image_channels: int = 3
     views: int = 1
@@ -62,6 +67,7 @@ class MDNetConfig(PretrainedConfig):
     widths: list[int] | tuple[int, ...] = (24, 48, 96)
     depths: list[int] | tuple[int, ...] = (1, 2, 2)
     strides: list[int] | tuple[int, ...] = (1, 2, 2)
+    decoupled: bool = True
     block: str = "basic"
     backbone: str | None = None
     backbone_weights: str | None = None
@@ -93,7 +99,7 @@ class MDNetConfig(PretrainedConfig):
             section: named.get(section, section if section in space else space.diagnosis)
             for section in self.sections
         }
-        if self.attention in ATTENTION_NAMES and not space.aspects:
+        if self.attention in ("sharpened", "mdnet") and not space.aspects:
             self.attention = "additive"
         self._check(space)
         super().__post_init__(**kwargs)
@@ -104,13 +110,18 @@ class MDNetConfig(PretrainedConfig):
         return LabelSpace.from_dict(self.label_space or {})
 
     @property
-    def block_names(self) -> list[str]:
-        """Names of the M blocks of C(I), finest first."""
-        return [f"block{index + 1}" for index in range(len(self.widths))]
+    def block_widths(self) -> list[int]:
+        """Channels of the M blocks of C(I), finest first."""
+        return list(self.widths if self.decoupled else self.widths[-1:])
 
     @property
-    def block_sizes(self) -> list[int]:
-        """Rows and columns of each block, for an input of `image_size`."""
+    def block_names(self) -> list[str]:
+        """Names of the M blocks, by the stage that gives each."""
+        return [f"block{index + 1}" for index in range(len(self.widths))][-len(self.block_widths) :]
+
+    @property
+    def stage_sizes(self) -> list[int]:
+        """Rows and columns of what each stage gives, for an input of `image_size`."""
         if self.backbone is not None:
             return BACKBONES[self.backbone].block_sizes(self.image_size)
         cells, sizes = _strided(self.image_size, self.stem_stride), []
@@ -120,14 +131,22 @@ class MDNetConfig(PretrainedConfig):
         return sizes
 
     @property
+    def block_sizes(self) -> list[int]:
+        """Rows and columns of each block, likewise."""
+        return self.stage_sizes[-len(self.block_widths) :]
+
+    @property
     def decoupled_from(self) -> str:
         """The first stage whose channels stay apart from those of others up to the logits.
 
-        `stage1` for MDNet's own image module, in which what is there is never mixed again. Of a backbone it
-        is the stage that gives the first block: each block has class weights of its own and evidence is
-        exact, but inside the backbone a stage mixes what the one before it gave.
+        `stage1` for MDNet's own image module, in which what is there is never mixed again; the last stage
+        of a plain one. Of a backbone it is the stage that gives the first block: each block has class
+        weights of its own and evidence is exact, but inside the backbone a stage mixes what the one before
+        it gave.
         """
-        return "stage1" if self.backbone is None else BACKBONES[self.backbone].decoupled_from
+        if self.backbone is not None:
+            return BACKBONES[self.backbone].decoupled_from
+        return "stage1" if self.decoupled else f"stage{len(self.widths)}"
 
     @property
     def grid_size(self) -> int:
@@ -179,6 +198,8 @@ class MDNetConfig(PretrainedConfig):
             return
         if self.backbone not in BACKBONES:
             raise ConfigurationError(f"backbone {self.backbone!r} is none of {', '.join(BACKBONES)}")
+        if not self.decoupled:
+            raise ConfigurationError(f"decoupled is false: the blocks of {self.backbone} are; leave it out")
         for name, value in BACKBONES[self.backbone].architecture().items():
             if getattr(self, name) != value:
                 raise ConfigurationError(

@@ -21,7 +21,14 @@ from torch import Tensor, nn
 
 from mdnet.models.configuration import MDNetConfig
 
-__all__ = ["EnsembleModule", "ImageFeatures", "ImageModule", "ResidualFunction", "stack_studies"]
+__all__ = [
+    "EnsembleModule",
+    "ImageFeatures",
+    "ImageModule",
+    "PlainModule",
+    "ResidualFunction",
+    "stack_studies",
+]
 
 
 class ResidualFunction(nn.Module):
@@ -138,8 +145,9 @@ class ImageModule(nn.Module):
 
     Attributes:
         stem: What comes before the first stage.
-        stages: M; a stage gives a group of channels.
-        activations: M; of a group to the block that heads and attention read, at its own resolution.
+        stages: A stage gives a group of channels.
+        activations: M, of the last M stages; of a group to the block that heads and attention read, at its
+            own resolution.
     """
 
     stem: nn.Module
@@ -188,6 +196,60 @@ class EnsembleModule(ImageModule):
             so_far = torch.cat([pool_to(group, size) for group in groups], dim=1)  # (B, sum of D, h, w)
             groups.append(stage(so_far))
         return [activation(group) for activation, group in zip(self.activations, groups, strict=True)]
+
+
+class PlainStage(nn.Module):
+    """A stage of a pre-activation ResNet [2]: `y + F(y)`; where the shape changes, y is projected."""
+
+    def __init__(
+        self, channels_in: int, channels: int, *, depth: int, stride: int, block: str, first: bool
+    ) -> None:
+        super().__init__()
+        self.shortcut = nn.Identity() if first else nn.Conv2d(channels_in, channels, 1, stride, bias=False)
+        self.residual = nn.ModuleList(
+            ResidualFunction(
+                channels if index else channels_in, channels, stride=1 if index else stride, block=block
+            )
+            for index in range(depth)
+        )
+
+    def forward(self, y: Tensor) -> Tensor:
+        opening, *others = self.residual
+        y = self.shortcut(y) + opening(y)
+        for function in others:
+            y = y + function(y)
+        return y
+
+
+class PlainModule(ImageModule):
+    """A plain pre-activation ResNet [2] of the same residual functions: C(I) is its last stage, one block."""
+
+    def __init__(self, config: MDNetConfig) -> None:
+        super().__init__()
+        channels = config.widths[0]
+        self.stem = nn.Conv2d(
+            config.image_channels, channels, 3, stride=config.stem_stride, padding=1, bias=False
+        )
+        self.stages = nn.ModuleList()
+        for index, width in enumerate(config.widths):
+            self.stages.append(
+                PlainStage(
+                    channels,
+                    width,
+                    depth=config.depths[index],
+                    stride=config.strides[index],
+                    block=config.block,
+                    first=index == 0,
+                )
+            )
+            channels = width
+        self.activations = nn.ModuleList([nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU())])
+
+    def blocks(self, pixel_values: Tensor) -> list[Tensor]:
+        y = self.stem(pixel_values)
+        for stage in self.stages:
+            y = stage(y)
+        return [self.activations[0](y)]
 
 
 def pool_to(maps: Tensor, size: Sequence[int]) -> Tensor:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import mdnet.torchvision_compat  # noqa: F401  (transformers imports torchvision)
 
@@ -26,18 +26,25 @@ from mdnet.data.study import MISSING
 from mdnet.data.text import ReportTokenizer
 from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.files import writing_tensors
-from mdnet.models.attention import Prepared
-from mdnet.models.backbones.module import BackboneModule
 from mdnet.models.backbones.shapes import BACKBONES
 from mdnet.models.calibration import Calibration
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.heads import DecoupledHead, Heads
-from mdnet.models.image_module import EnsembleModule, ImageFeatures, ImageModule
-from mdnet.models.objective import LossTerms, classification_loss, language_loss, scale_gradients
+from mdnet.models.image_module import ImageFeatures, ImageModule
+from mdnet.models.objective import (
+    LossTerms,
+    classification_loss,
+    language_loss,
+    loss_counts,
+    scale_gradients,
+)
 from mdnet.models.outputs import MDNetOutput
-from mdnet.models.report_lstm import ReportLSTM
+from mdnet.models.parts import build_parts
+from mdnet.models.prepared import Prepared
+from mdnet.models.report_module import ReportModule
 from mdnet.models.views import encode_views
 from mdnet.models.weights import resolve_weights, verify_weights
+from mdnet.models.weights_card import CardFacts
 
 __all__ = ["MDNet"]
 
@@ -58,7 +65,7 @@ class MDNet(PreTrainedModel):
     config_class = MDNetConfig
     base_model_prefix = ""
     main_input_name = "pixel_values"
-    _no_split_modules = ["Stage", "ReportLSTM"]  # noqa: RUF012  (the base class has a list)
+    _no_split_modules = ["Stage", "PlainStage", "ReportModule"]  # noqa: RUF012  (the base class has a list)
 
     def __init__(
         self,
@@ -72,11 +79,10 @@ class MDNet(PreTrainedModel):
         self.preprocessing = preprocessing
         self.calibration: Calibration | None = None
         self.views = config.views
-        self.image: ImageModule = (
-            EnsembleModule(config) if config.backbone is None else BackboneModule(config)
-        )
-        self.heads = Heads(config.space, config.widths) if config.space.aspects else None
-        self.report = ReportLSTM(config) if config.sections else None
+        parts = build_parts(config)
+        self.image: ImageModule = parts.image
+        self.heads: Heads | None = parts.heads
+        self.report: ReportModule | None = parts.report
         self.post_init()
 
     @torch.no_grad()
@@ -85,19 +91,17 @@ class MDNet(PreTrainedModel):
             backbone = self.config.backbone
             fan = "fan_out" if backbone is None else BACKBONES[backbone].fan
             nn.init.kaiming_normal_(module.weight, mode=fan, nonlinearity="relu")
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_parameters()
         elif isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.1)
-        elif isinstance(module, nn.LSTMCell):
-            module.reset_parameters()
         elif isinstance(module, DecoupledHead):  # no class is preferred before training
             nn.init.normal_(module.weight, std=0.01)
             nn.init.zeros_(module.bias)
+        elif callable(reset := getattr(module, "reset_parameters", None)):  # norms, LSTM cells
+            reset()
 
     def with_views(self, views: int) -> MDNet:
         """The same network, its parts shared, for studies that all have so many views.
@@ -176,15 +180,15 @@ class MDNet(PreTrainedModel):
             # Filled on the device: a copy from here would wait until the image module is through.
             begin = [tokens.new_full((len(tokens), 1), token) for token in self.config.begin_ids]
             inputs = torch.cat([torch.stack(begin, dim=1), tokens[:, :, :-1]], dim=-1)  # (B, S, T)
-            output.report_logits, output.attention = self.report(
+            output.report_logits, output.attention = written = self.report(
                 inputs, seen.grid, prepared, sampling=sampling
             )
+            if counts is None:
+                counts = loss_counts(labels, tokens, self.config.space, self.config.pad_id)
             losses["language"], output.log_likelihood = language_loss(
-                output.report_logits,
-                tokens,
-                self.config.pad_id,
-                count=None if counts is None else counts["language"],
+                output.report_logits, tokens, self.config.pad_id, count=counts["language"]
             )
+            losses |= self.report.auxiliary_losses(prepared, written, tokens, counts)
 
         if losses:
             output.losses = losses
@@ -211,13 +215,11 @@ class MDNet(PreTrainedModel):
         return chosen
 
     def prepare(self, features: ImageFeatures, guides: Mapping[str, Tensor]) -> Prepared:
-        """What the attention keeps of the studies: evidence c (B, S, P) of each section's class."""
+        """What the report module keeps of the studies, c (B, S, P) the evidence of each section's class."""
         assert self.report is not None
         weights = self.guiding_weights(features, guides)
         evidence = torch.bmm(weights, features.grid.transpose(1, 2))  # c = (w^c)^T C(I), (B, S, P)
-        prepared = self.report.attention.prepare(features.grid, evidence)
-        there = features.there
-        return prepared if there is None else prepared._replace(there=there[:, None])
+        return self.report.prepare(features, evidence)
 
     def guiding_weights(self, features: ImageFeatures, guides: Mapping[str, Tensor]) -> Tensor:
         """The w^c of formula 5 of every section, (B, S, D); zero where no aspect guides it."""
@@ -242,6 +244,8 @@ class MDNet(PreTrainedModel):
         self, save_directory: str | os.PathLike[str], **kwargs: Any
     ) -> None:
         """Writes weights (safetensors), configuration, vocabulary, preprocessing and calibration."""
+        if kwargs.pop("push_to_hub", False):  # the base class would push the weights alone
+            raise ConfigurationError("save_pretrained writes a folder; to publish it, call push_to_hub")
         folder = Path(save_directory)
         with _quiet(), writing_tensors(folder):
             super().save_pretrained(folder, **kwargs)
@@ -251,6 +255,48 @@ class MDNet(PreTrainedModel):
             self.preprocessing.save(folder)
         if self.calibration is not None:
             self.calibration.save(folder)
+
+    def push_to_hub(  # type: ignore[override]  # a licence must be said, and no more is uploaded in parts
+        self,
+        repo_id: str,
+        *,
+        licence: str,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+        **facts: Unpack[CardFacts],
+    ) -> str:
+        """Publishes all that `save_pretrained` writes, with a card: `weights.json` and the model card.
+
+        Args:
+            repo_id: Hub id, `owner/name`; made if it is not there.
+            licence: SPDX identifier of the weights, such as `Apache-2.0`.
+            private: Whether a repository that is made is; the account's own choice unless given.
+            token: Of an account that may write; that of `hf auth login` or HF_TOKEN unless given.
+            revision: Branch, made if it is not there; the main one unless given.
+            commit_message: Of the one commit.
+            **facts: What else the card says: `data`, `dataset`, `recipe`, `metrics`, `measured_on` and
+                `limits`, as `mdnet.models.weights_card` has them.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            WeightsError: The hub cannot be reached, or refuses; or the model has no preprocessing.
+        """
+        from mdnet.models.hub import upload
+
+        return upload(
+            self,
+            repo_id,
+            licence=licence,
+            facts=facts,
+            private=private,
+            token=token,
+            revision=revision,
+            commit_message=commit_message,
+        )
 
     @classmethod
     def from_pretrained(
@@ -262,7 +308,7 @@ class MDNet(PreTrainedModel):
             pretrained_model_name_or_path: A model or run folder, a name of `mdnet.list_weights()`,
                 or a hub id `owner/name`.
             *args: As in `PreTrainedModel.from_pretrained`.
-            **kwargs: Likewise; `revision` and `local_files_only` apply to a hub id.
+            **kwargs: Likewise; `revision`, `cache_dir`, `local_files_only` and `token` apply to a hub id.
 
         Raises:
             WeightsError: Not found, damaged, not fitting its configuration, or of another hash than
@@ -271,7 +317,9 @@ class MDNet(PreTrainedModel):
         folder = resolve_weights(
             str(pretrained_model_name_or_path),
             revision=kwargs.pop("revision", None),
+            cache_dir=kwargs.pop("cache_dir", None),
             offline=kwargs.pop("local_files_only", False),
+            token=kwargs.pop("token", None),
         )
         verify_weights(folder)
         model: MDNet
@@ -301,7 +349,7 @@ class MDNet(PreTrainedModel):
                 )
         if (folder / "preprocessor_config.json").is_file():
             model.preprocessing = Preprocessing.load(folder)
-        aspects, channels = model.config.space.names, sum(model.config.widths)
+        aspects, channels = model.config.space.names, sum(model.config.block_widths)
         model.calibration = Calibration.load(folder, aspects=aspects, channels=channels)
         return model
 

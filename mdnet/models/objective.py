@@ -33,6 +33,7 @@ from mdnet.models.image_module import ImageFeatures
 __all__ = [
     "LossTerms",
     "classification_loss",
+    "divided",
     "language_loss",
     "loss_counts",
     "loss_terms",
@@ -136,15 +137,21 @@ def loss_counts(
     """What the losses of a batch are divided by; see `MDNet.forward` for the arguments.
 
     Returns:
-        `classification`, the number of labels that are there, and `language`, that of words, as scalars
-        on the batch's device; reading them there is left to the caller, for it would wait.
+        `classification`, the number of labels that are there, `language`, that of words, and `sections`, that
+        of sections with any, as scalars on the batch's device; reading them there is left to the caller, for
+        it would wait.
     """
     known = [(labels[name] != MISSING).sum() for name in space.names if name in labels] if labels else []
     if tokens is not None:
-        words = (tokens != pad_id).sum()
+        there = tokens != pad_id  # (B, S, T)
+        words, sections = there.sum(), there.any(dim=-1).sum()
     else:
-        words = known[0].new_zeros(()) if known else torch.tensor(0)
-    return {"classification": torch.stack(known).sum() if known else words.new_zeros(()), "language": words}
+        words = sections = known[0].new_zeros(()) if known else torch.tensor(0)
+    return {
+        "classification": torch.stack(known).sum() if known else words.new_zeros(()),
+        "language": words,
+        "sections": sections,
+    }
 
 
 def classification_loss(
@@ -193,7 +200,7 @@ def classification_loss(
                 label_smoothing=terms.label_smoothing,
             )
         own_count = own_count + known.sum()
-    return _divided(total, own_count if count is None else count)
+    return divided(total, own_count if count is None else count)
 
 
 def language_loss(
@@ -213,10 +220,10 @@ def language_loss(
     negative = F.cross_entropy(logits.flatten(0, 2), targets.flatten(), ignore_index=pad_id, reduction="none")
     negative = negative.view_as(targets)  # 0 at the padding
     words = (targets != pad_id).sum() if count is None else count
-    return _divided(negative.sum(), words), -negative.sum(dim=-1)
+    return divided(negative.sum(), words), -negative.sum(dim=-1)
 
 
-def _divided(total: Tensor, count: Tensor) -> Tensor:
+def divided(total: Tensor, count: Tensor) -> Tensor:
     """`total / count`; where the count is 0, so is the total. A count may be a fraction below 1."""
     return total / torch.where(count > 0, count, torch.ones_like(count))
 

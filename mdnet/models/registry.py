@@ -1,38 +1,71 @@
-"""The zoo's names: one decorator a model, as in torchvision's `models/_api.py` and timm's registry.
+"""The zoo's names: one file and one decorator a model, as in timm and torchvision's `models/_api.py`.
 
-A registered function gives the configuration of its architecture; `create_model` adds the label
-space, the sections and the vocabulary of a data set, and builds it.
+A registered function gives an `Architecture`: the arguments of its configuration and, where they are not
+MDNet's own, the classes of its parts. `create_model` adds the label space, the sections and the vocabulary of
+a data set, and builds it. Every file of `mdnet.models.zoo` is loaded when a name is first asked for; a model
+of one's own is registered by importing the file that defines it.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mdnet.errors import ConfigurationError
-from mdnet.models.backbones.shapes import BACKBONES
 
 if TYPE_CHECKING:
     from mdnet.data.preprocessing import Preprocessing
     from mdnet.data.study import LabelSpace
     from mdnet.data.text import ReportTokenizer
+    from mdnet.models.configuration import MDNetConfig
+    from mdnet.models.heads import Heads
+    from mdnet.models.image_module import ImageModule
     from mdnet.models.mdnet import MDNet
+    from mdnet.models.report_module import ReportModule
 
 __all__ = [
+    "Architecture",
     "check_options",
     "create_model",
+    "describe_model",
     "get_architecture",
     "list_models",
     "register_model",
     "report_options",
 ]
 
-Architecture = Callable[[], dict[str, Any]]
-_ARCHITECTURES: dict[str, Architecture] = {}
+
+@dataclass(frozen=True)
+class Architecture:
+    """A member of the zoo: what it is made of.
+
+    Attributes:
+        options: `MDNetConfig` arguments.
+        paper: Where it was published.
+        image: Makes the image module D; None: MDNet's own, or that of a backbone.
+        heads: Makes the classification module M of a label space and block widths; None: decoupled heads.
+        report: Makes the language module L; None: MDNet's report LSTM.
+        writes: Whether it has a language module at all. One that has none leaves reports out.
+    """
+
+    options: dict[str, Any]
+    paper: str
+    image: Callable[[MDNetConfig], ImageModule] | None = None
+    heads: Callable[[LabelSpace, Sequence[int]], Heads] | None = None
+    report: Callable[[MDNetConfig], ReportModule] | None = None
+    writes: bool = True
 
 
-def register_model(function: Architecture) -> Architecture:
+_ARCHITECTURES: dict[str, Callable[[], Architecture]] = {}
+
+
+def register_model(function: Callable[[], Architecture]) -> Callable[[], Architecture]:
     """Registers an architecture under its function's name; a name that is taken raises."""
     name = function.__name__
     if name in _ARCHITECTURES:
@@ -43,15 +76,39 @@ def register_model(function: Architecture) -> Architecture:
 
 def list_models(pattern: str = "*") -> list[str]:
     """Names of all models that match a shell pattern, sorted."""
+    _load_zoo()
     return sorted(fnmatch.filter(_ARCHITECTURES, pattern))
 
 
-def get_architecture(name: str) -> dict[str, Any]:
-    """`MDNetConfig` arguments of a registered model; `ConfigurationError` names them all."""
+def get_architecture(name: str) -> Architecture:
+    """The architecture of a registered model.
+
+    Raises:
+        ConfigurationError: There is no such model; it names them all.
+    """
+    _load_zoo()
     try:
         return _ARCHITECTURES[name]()
     except KeyError:
-        raise ConfigurationError(f"no model {name!r}; the models: {', '.join(list_models())}") from None
+        raise ConfigurationError(
+            f"no model {name!r}; the models: {', '.join(list_models())}; one of your own is there once the "
+            "file that registers it is imported"
+        ) from None
+
+
+def describe_model(name: str) -> str:
+    """The first sentence of what a registered model's file says of it."""
+    get_architecture(name)  # is there
+    return (inspect.getdoc(_ARCHITECTURES[name]) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+@cache
+def _load_zoo() -> None:
+    """Imports every file of the zoo, so that a new one needs no list to stand in."""
+    from mdnet.models import zoo
+
+    for module in pkgutil.iter_modules(zoo.__path__):
+        importlib.import_module(f"{zoo.__name__}.{module.name}")
 
 
 def create_model(
@@ -68,7 +125,8 @@ def create_model(
     Args:
         name: One of `list_models()`.
         label_space: Aspects and diagnosis; none means a model without heads.
-        sections: Section names; none means a model that writes no report.
+        sections: Section names; none means a model that writes no report. One that never writes leaves
+            them out, and the tokenizer with them.
         tokenizer: Vocabulary of the reports; needed where there are sections.
         preprocessing: Saved with the model; needed by `Predictor`. A pretrained backbone wants images
             normalised as `mdnet.models.backbones.shapes.IMAGENET_MEAN` and `IMAGENET_STD` say.
@@ -77,10 +135,14 @@ def create_model(
     from mdnet.models.configuration import MDNetConfig
     from mdnet.models.mdnet import MDNet
 
-    arguments = get_architecture(name) | overrides
+    architecture = get_architecture(name)
+    arguments = architecture.options | overrides
     check_options(arguments)
+    arguments["architecture"] = name
     if label_space is not None:
         arguments["label_space"] = label_space.to_dict()
+    if not architecture.writes:
+        sections, tokenizer = (), None
     config = MDNetConfig(**arguments | report_options(sections, tokenizer))
     model = MDNet(config, tokenizer=tokenizer, preprocessing=preprocessing)
     if config.backbone is not None and config.backbone_weights is not None:
@@ -91,12 +153,13 @@ def create_model(
 
 
 def check_options(options: Iterable[str]) -> None:
-    """Raises `ConfigurationError` where a name is no `MDNetConfig` argument."""
+    """Raises `ConfigurationError` where a name is no `MDNetConfig` argument, or the zoo's own."""
     from mdnet.models.configuration import MDNetConfig
 
-    unknown = sorted(set(options) - set(MDNetConfig.__annotations__))
+    names = [name for name in MDNetConfig.__annotations__ if name != "architecture"]
+    unknown = sorted(set(options) - set(names))
     if unknown:
-        known = ", ".join(MDNetConfig.__annotations__)
+        known = ", ".join(names)
         raise ConfigurationError(f"unknown model option {', '.join(unknown)}; the options: {known}")
 
 
@@ -112,87 +175,4 @@ def report_options(sections: Sequence[str], tokenizer: ReportTokenizer | None) -
         "begin_ids": [tokenizer.begin_id(section) for section in sections],
         "end_id": tokenizer.end_id,
         "pad_id": tokenizer.pad_id,
-    }
-
-
-@register_model
-def mdnet_tiny() -> dict[str, Any]:
-    """About 0.4 million parameters at 128 px, 16 x 16 grid: trains on two CPU cores in minutes."""
-    return {
-        "image_size": 128,
-        "stem_stride": 2,
-        "widths": [16, 40, 64],
-        "depths": [1, 3, 2],
-        "strides": [1, 2, 2],
-        "embedding_size": 64,
-        "hidden_size": 128,
-    }
-
-
-@register_model
-def mdnet_small() -> dict[str, Any]:
-    """About three million parameters at 224 px, 14 x 14 grid."""
-    return {
-        "image_size": 224,
-        "stem_stride": 2,
-        "widths": [32, 64, 128, 192],
-        "depths": [1, 2, 2, 2],
-        "strides": [1, 2, 2, 2],
-        "embedding_size": 128,
-        "hidden_size": 256,
-        "attention_size": 256,
-    }
-
-
-@register_model
-def mdnet_base() -> dict[str, Any]:
-    """About 22 million parameters, wide as a WRN, at 224 px, 14 x 14 grid."""
-    return {
-        "image_size": 224,
-        "stem_stride": 2,
-        "widths": [64, 128, 256, 512],
-        "depths": [2, 3, 3, 3],
-        "strides": [1, 2, 2, 2],
-        "embedding_size": 256,
-        "hidden_size": 512,
-        "attention_size": 512,
-    }
-
-
-@register_model
-def mdnet_resnet18() -> dict[str, Any]:
-    """About 13 million parameters, on torchvision's ResNet-18: decoupled from layer2 on, 7 x 7 grid."""
-    return {
-        "image_size": 224,
-        "backbone": "resnet18",
-        **BACKBONES["resnet18"].architecture(),
-        "embedding_size": 128,
-        "hidden_size": 256,
-        "attention_size": 256,
-    }
-
-
-@register_model
-def mdnet_resnet50() -> dict[str, Any]:
-    """About 33 million parameters, on torchvision's ResNet-50: decoupled from layer2 on, 7 x 7 grid."""
-    return {
-        "image_size": 224,
-        "backbone": "resnet50",
-        **BACKBONES["resnet50"].architecture(),
-        "embedding_size": 256,
-        "hidden_size": 512,
-        "attention_size": 512,
-    }
-
-
-@register_model
-def mdnet_densenet121() -> dict[str, Any]:
-    """About 14 million parameters, on DenseNet-121: decoupled from denseblock2 on, 7 x 7 grid."""
-    return {
-        "image_size": 224,
-        "backbone": "densenet121",
-        **BACKBONES["densenet121"].architecture(),
-        "embedding_size": 256,
-        "hidden_size": 512,
-        "attention_size": 512,
     }

@@ -21,8 +21,8 @@ from mdnet.errors import ConfigurationError
 from mdnet.models.configuration import MDNetConfig
 from mdnet.models.heads import Heads
 from mdnet.models.mdnet import MDNet
-from mdnet.models.registry import check_options, report_options
-from mdnet.models.report_lstm import ReportLSTM
+from mdnet.models.registry import check_options, get_architecture, report_options
+from mdnet.models.report_module import ReportModule
 
 __all__ = ["CHANGEABLE", "HeadTransfer", "TransferRecord", "VocabularyTransfer", "adapt"]
 
@@ -144,6 +144,9 @@ def adapt(
         ConfigurationError: An option would change the architecture.
     """
     original: MDNetConfig = model.config  # type: ignore[assignment]  # the base class's type
+    if original.architecture is not None and not get_architecture(original.architecture).writes:
+        sections = ()
+    tokenizer = tokenizer if sections else None
     config = _configuration(original, label_space, sections, tokenizer, dict(options or {}))
     adapted = MDNet(config, tokenizer=tokenizer, preprocessing=model.preprocessing)
     nn.Module.to(adapted, model.device, model.dtype).train(model.training)
@@ -242,13 +245,13 @@ def _carry_heads(old: Heads | None, new: Heads | None) -> tuple[HeadTransfer, ..
     return (*transfers, *dropped)
 
 
-def _carry_report(old: ReportLSTM, new: ReportLSTM) -> str:
+def _carry_report(old: ReportModule, new: ReportModule) -> str:
     """Copies what has nothing to do with words; what became of the attention."""
-    new.lstm.load_state_dict(old.lstm.state_dict())
-    if type(old.attention) is not type(new.attention):
-        return "new"
-    new.attention.load_state_dict(old.attention.state_dict())
-    return "kept"
+    same = type(old.attention) is type(new.attention)
+    own = ("embedding.", "output.") if same else ("embedding.", "output.", "attention.")
+    kept = {name: tensor for name, tensor in old.state_dict().items() if not name.startswith(own)}
+    new.load_state_dict(new.state_dict() | kept)
+    return "kept" if same else "new"
 
 
 @torch.no_grad()

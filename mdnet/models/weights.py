@@ -9,92 +9,58 @@ or executed.
 from __future__ import annotations
 
 import fnmatch
-import hashlib
-import json
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from mdnet.errors import WeightsError
+from mdnet.models.weights_card import CARD_FILE, WEIGHTS_FILE, WeightsCard, read_card, sha256
 
-__all__ = ["WeightsCard", "get_weights", "list_weights", "resolve_weights", "sha256", "verify_weights"]
-
-_SHIPPED = Path(__file__).parent.parent / "weights"
-_FILES = [
-    "config.json",
-    "model.safetensors",
-    "tokenizer*.json",
-    "preprocessor_config.json",
-    "calibration.json",
-    "calibration.safetensors",
-    "weights.json",
+__all__ = [
+    "WeightsCard",
+    "get_weights",
+    "list_weights",
+    "read_card",
+    "resolve_weights",
+    "sha256",
+    "verify_weights",
 ]
 
-
-@dataclass(frozen=True)
-class WeightsCard:
-    """What is known of published weights.
-
-    Attributes:
-        name: `model/data`, as `from_pretrained` takes it.
-        model: The architecture's name.
-        data: What they were trained on.
-        recipe: The command that reproduces them.
-        metrics: Measured quality, nested as in `metrics.json`.
-        sha256: Of `model.safetensors`.
-        parameters: Their number.
-        licence: SPDX identifier.
-        version: The mdnet version that trained them.
-    """
-
-    name: str
-    model: str
-    data: str
-    recipe: str
-    metrics: dict[str, Any]
-    sha256: str
-    parameters: int
-    licence: str
-    version: str
+_SHIPPED = Path(__file__).parent.parent / "weights"
 
 
 def list_weights(pattern: str = "*") -> list[str]:
     """Names of the weights that ship with the package and match a shell pattern, sorted."""
-    names = [path.parent.relative_to(_SHIPPED).as_posix() for path in _SHIPPED.glob("*/*/weights.json")]
+    names = [path.parent.relative_to(_SHIPPED).as_posix() for path in _SHIPPED.glob(f"*/*/{CARD_FILE}")]
     return sorted(fnmatch.filter(names, pattern))
 
 
 def get_weights(name: str) -> WeightsCard:
-    """The card of weights that ship with the package."""
-    if name not in list_weights():
-        raise WeightsError(
-            f"no weights {name!r} in the package; there are: {', '.join(list_weights()) or 'none'}"
-        )
-    return read_card(_SHIPPED / name)
+    """The card of weights that ship with the package.
+
+    >>> mdnet.get_weights("mdnet_tiny/phantom").metrics["aspects"]["mitosis"]["accuracy"]
+
+    Raises:
+        WeightsError: There are none of that name; it names them all.
+    """
+    return read_card(_shipped(name))
 
 
-def read_card(folder: Path) -> WeightsCard:
-    """The card in a weights folder."""
-    file = folder / "weights.json"
-    try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise WeightsError(f"{file}: {error}; fetch or install it anew") from error
-    known = {field.name for field in fields(WeightsCard)}
-    if set(record) != known:
-        odd = ", ".join(sorted(set(record) ^ known))
-        raise WeightsError(f"{file}: entries missing or unknown: {odd}")
-    return WeightsCard(**record)
-
-
-def resolve_weights(name: str | Path, *, revision: str | None = None, offline: bool = False) -> Path:
+def resolve_weights(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    offline: bool = False,
+    token: str | bool | None = None,
+) -> Path:
     """The local folder behind a name.
 
     Args:
         name: A folder that holds a model (or a run folder, whose `model/` is taken), a name of
             `list_weights()`, or a Hugging Face hub id `owner/name`.
         revision: Branch, tag or commit on the hub.
-        offline: Take a hub id from the local cache only.
+        cache_dir: Folder of the local cache of the hub; huggingface_hub's own unless given.
+        offline: Take a hub id from the local cache only, as HF_HUB_OFFLINE=1 does.
+        token: For a hub id that asks for one; that of `hf auth login` or HF_TOKEN unless given.
 
     Raises:
         WeightsError: Nothing of that name, or it could not be had.
@@ -108,44 +74,40 @@ def resolve_weights(name: str | Path, *, revision: str | None = None, offline: b
             f"{folder}: neither it nor its model/ holds a config.json; name a run or model folder"
         )
     if str(name) in list_weights():
-        return _SHIPPED / str(name)
+        return _shipped(str(name))
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
-        raise WeightsError(
-            f"{name}: no such folder, and none of the shipped weights ({', '.join(list_weights()) or 'none'})"
-        )
-    return _from_hub(str(name), revision=revision, offline=offline)
-
-
-def _from_hub(name: str, *, revision: str | None, offline: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+        raise WeightsError(f"{name}: no such folder, and none of the shipped weights ({_all_shipped()})")
+    from mdnet.models.hub import download
 
     try:
-        folder = snapshot_download(name, revision=revision, local_files_only=offline, allow_patterns=_FILES)
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsError(
-            f"{name}: no such folder or shipped weights ({', '.join(list_weights()) or 'none'}), "
-            f"and the hub gave none: {reason}"
-        ) from error
-    return Path(folder)
+        return download(
+            str(name), revision=revision, cache_dir=cache_dir, local_files_only=offline, token=token
+        )
+    except WeightsError as error:
+        raise WeightsError(f"{error} (nor is it a folder, or one of {_all_shipped()})") from error
 
 
 def verify_weights(folder: Path) -> None:
     """Raises `WeightsError` if a published model's weights do not have the hash on their card."""
-    weights = folder / "model.safetensors"
+    weights = folder / WEIGHTS_FILE
     if not weights.is_file():
         raise WeightsError(f"{weights}: missing; a model is saved with save_pretrained, as safetensors")
-    if (folder / "weights.json").is_file():
+    if (folder / CARD_FILE).is_file():
         expected = read_card(folder).sha256
         found = sha256(weights)
         if found != expected:
             raise WeightsError(
-                f"{weights}: sha256 {found[:12]}..., its card says {expected[:12]}...; install it anew"
+                f"{weights}: sha256 {found[:12]}..., its card says {expected[:12]}...; "
+                "delete it, and install or download it anew"
             )
 
 
-def sha256(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _shipped(name: str) -> Path:
+    """The folder of weights in the package."""
+    if name not in list_weights():
+        raise WeightsError(f"no weights {name!r} in the package; there are: {_all_shipped()}")
+    return _SHIPPED / name
+
+
+def _all_shipped() -> str:
+    return ", ".join(list_weights()) or "none"

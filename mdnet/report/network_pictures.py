@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,10 +68,11 @@ def gradient_picture(flow: GradientFlow) -> Figure:
     figure = new_figure(10.0, 1.9 + 0.17 * count + 0.2 * min(len(flow.warnings), 5))
     norms, ratios = figure.subplots(1, 2, sharey=True)
     rows = np.arange(count)
-    values = ", ".join(f"{_LOSSES[loss].split(' ')[0]} = {value:.3g}" for loss, value in flow.losses.items())
-    for (loss, colour), marker in zip(zip(flow.losses, INK, strict=False), ("o", "D"), strict=False):
-        _dots(norms, [layer.gradient_norm[loss] for layer in flow.layers], colour, marker, _LOSSES[loss])
-        _dots(ratios, [layer.ratio(loss) for layer in flow.layers], colour, marker, _LOSSES[loss])
+    labels = {loss: _LOSSES.get(loss, loss) for loss in flow.losses}
+    values = ", ".join(f"{labels[loss].split(' ')[0]} = {value:.3g}" for loss, value in flow.losses.items())
+    for loss, colour, marker in zip(flow.losses, cycle(INK), cycle("oDs"), strict=False):
+        _dots(norms, [layer.gradient_norm[loss] for layer in flow.layers], colour, marker, labels[loss])
+        _dots(ratios, [layer.ratio(loss) for layer in flow.layers], colour, marker, labels[loss])
     for axis, label in (
         (norms, "gradient norm (Euclidean)"),
         (ratios, "gradient norm / weight norm"),
@@ -83,8 +85,9 @@ def gradient_picture(flow: GradientFlow) -> Figure:
         axis.spines[["top", "right"]].set_visible(False)
     norms.set_yticks(rows, [layer.layer for layer in flow.layers])
     norms.set_ylim(count - 0.5, -0.5)
-    handles, labels = norms.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    figure.legend(
+        *norms.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8, frameon=False
+    )
     warnings = [*flow.warnings[:4], *(["..."] if len(flow.warnings) > 4 else [])]
     said = "\n".join(warnings) or "no layer a thousand times under or over the median"
     figure.suptitle(
@@ -96,6 +99,6 @@ def gradient_picture(flow: GradientFlow) -> Figure:
 def _dots(axis: Any, values: list[float | None], colour: str, marker: str, label: str) -> None:
     """A dot a layer on a logarithmic axis; one that is not reached, or is 0, has none."""
     rows = [row for row, value in enumerate(values) if value]
-    filled = "none" if marker == "D" else colour  # so that neither hides the other
+    filled = colour if marker == "o" else "none"  # so that none hides another
     shown = [values[row] for row in rows]
     axis.plot(shown, rows, marker, color=colour, markerfacecolor=filled, markersize=4.5, label=label)

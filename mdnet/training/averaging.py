@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from mdnet.training.sharding import own_part, part_like
+
 __all__ = ["WeightAverage"]
 
 
@@ -29,7 +31,8 @@ class WeightAverage:
     between, where a copy would be of the last few. Whole numbers (how many batches) are copied.
 
     Args:
-        model: Where it begins; without wrappers, and on the device that it is trained on.
+        model: Where it begins; without wrappers, and on the device that it is trained on. Of a sharded
+            model, every process averages its own part.
         decay: Share of the average that an update keeps in the long run, below 1.
 
     Attributes:
@@ -50,8 +53,8 @@ class WeightAverage:
         current: list[Tensor] = []
         for name, tensor in _tensors(model).items():
             if tensor.is_floating_point():
-                averages.append(self._averages[name])
-                current.append(tensor)
+                averages.append(own_part(self._averages[name]))
+                current.append(own_part(tensor))
             else:
                 self._averages[name].copy_(tensor)
         get_ema_multi_avg_fn(decay)(averages, current, None)
@@ -83,7 +86,7 @@ class WeightAverage:
                 raise RuntimeError(
                     f"the average of {name} has shape {tuple(state[name].shape)}, not {tuple(average.shape)}"
                 )
-            average.copy_(state[name])
+            average.copy_(part_like(state[name], average))
         self.updates = int(state["updates"])
 
 

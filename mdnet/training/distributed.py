@@ -2,27 +2,39 @@
 
 `python train.py ...` and `accelerate launch train.py ...` run the same code; accelerate finds out which it
 is, on one machine or several (gloo on CPUs, NCCL on GPUs). Every process computes its share of a step, and
-DistributedDataParallel averages the gradients. For a step in several processes to be the step that one
-would take, two things that are not sums over studies are made one by hand: BatchNorm's statistics, here,
-and the numbers of labels and of words that the losses are divided by, in `mdnet.training.trainer`.
+gradients are averaged: of replicas by DistributedDataParallel, of shards as `mdnet.training.sharding` says.
+For a step in several processes to be the step that one would take, two things that are not sums over studies
+are made one by hand: BatchNorm's statistics, here, and the numbers of labels and of words that the losses are
+divided by, in `mdnet.training.trainer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType, InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from mdnet.errors import ConfigurationError
+from mdnet.models.mdnet import MDNet
 from mdnet.training.configuration import TrainingConfig
+from mdnet.training.optimisation import build_optimizer, freeze
+from mdnet.training.sharding import Twin, is_sharded, shard, sharding_plugin
 
-__all__ = ["SynchronisedBatchNorm", "add_up", "make_accelerator", "synchronise_batch_norm"]
+__all__ = [
+    "Prepared",
+    "SynchronisedBatchNorm",
+    "add_up",
+    "make_accelerator",
+    "prepare",
+    "synchronise_batch_norm",
+]
 
 # The other processes wait where the main one validates and writes, and a large val split takes hours.
 _PATIENCE = timedelta(hours=12)
@@ -32,11 +44,13 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     """The process's device, precision and fellow processes.
 
     Raises:
-        ConfigurationError: The device has no such precision, or it was launched for sharded weights.
+        ConfigurationError: The device has no such precision, or accelerate was launched for what is not
+            done here.
     """
     try:
         accelerator = Accelerator(
             mixed_precision=config.precision,
+            fsdp_plugin=sharding_plugin(config.precision),
             kwargs_handlers=[
                 InitProcessGroupKwargs(timeout=_PATIENCE),
                 DistributedDataParallelKwargs(
@@ -52,19 +66,61 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
             f"precision {config.precision}: not on device {accelerator.device.type}; "
             "set precision to bf16 or no"
         )
-    # Not FSDP: the main process validates alone, and writes reports word by word with parts of the model
-    # (`ReportLSTM.step`, the attention) whose shards the others would hold. The largest model of the zoo is
-    # small beside its activations, which sharded weights would not lessen.
     if accelerator.distributed_type not in (
         DistributedType.NO,
         DistributedType.MULTI_CPU,
         DistributedType.MULTI_GPU,
+        DistributedType.FSDP,
     ):
         raise ConfigurationError(
             f"accelerate was launched for {accelerator.distributed_type.value}, and this trainer knows "
-            "replicas alone (DistributedDataParallel): launch it with --multi_gpu (docs/training.md)"
+            "replicas and FSDP alone: launch it with --multi_gpu, or --use_fsdp --fsdp_version 2"
         )
     return accelerator
+
+
+class Prepared(NamedTuple):
+    """A model made ready to be trained by these processes.
+
+    Attributes:
+        model: What a step calls.
+        bare: The same without the wrappers of several processes and mixed precision.
+        optimizer: Of its parameters.
+        twin: A whole one beside the sharded one; None where it is not sharded.
+    """
+
+    model: nn.Module
+    bare: MDNet
+    optimizer: AcceleratedOptimizer
+    twin: Twin | None
+
+
+def prepare(model: MDNet, config: TrainingConfig, accelerator: Accelerator) -> Prepared:
+    """Makes the model one of the processes' replicas, or shards it; and its optimizer, which freezes first.
+
+    Raises:
+        ConfigurationError: `config.freeze` leaves nothing, or names nothing.
+    """
+    if is_sharded(accelerator):
+        freeze(model, config.freeze)
+        twin = Twin(model, accelerator)
+        synchronise_batch_norm(model, accelerator)
+        if config.compile:
+            model.image.compile()
+        shard(model, accelerator)
+        optimizer = accelerator.prepare_optimizer(build_optimizer(model, config))
+        return Prepared(model, model, optimizer, twin)
+    if accelerator.device.type == "cpu":
+        # Channels last is quicker on a CPU: 15 to 25% more images a second, measured at 128 px.
+        nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizer = build_optimizer(model, config)
+    synchronise_batch_norm(model, accelerator)
+    if config.compile:
+        model.image.compile()
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    # Without accelerate's wrapper around forward: validation computes in full precision, and a step
+    # enters autocast by itself.
+    return Prepared(wrapped, accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False), optimizer, None)
 
 
 def add_up(accelerator: Accelerator, values: Mapping[str, Tensor]) -> dict[str, Tensor]:

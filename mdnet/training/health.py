@@ -141,18 +141,24 @@ class Health:
 def examine(model: MDNet, batch: StudyBatch) -> Health:
     """Looks inside a model.
 
-    Costs one forward pass, and one forward and two backward passes for the gradients.
+    Costs one forward pass, and for the gradients another with a backward pass a loss.
 
     Args:
         model: Bare, without the wrappers of `accelerate`; with its preprocessing. Where parts of it are
             compiled, call inside `uncompiled`.
         batch: On the model's device; what truth it has decides what is looked at.
     """
-    flow = None
-    if told := _losses_with_truth(model, batch):
+    flow, (labelled, told) = None, _truth_of(model, batch)
+    if labelled or told:
         with _own_statistics(model):
             flow = batch_gradient_flow(model, batch)
-        flow = replace(flow, losses={name: value for name, value in flow.losses.items() if name in told})
+        # One that is of nothing is 0, and its gradient would seem to vanish.
+        losses = {
+            name: value
+            for name, value in flow.losses.items()
+            if (labelled if name == "classification" else told)
+        }
+        flow = replace(flow, losses=losses)
     units, attention = _forward(model, batch)
     return Health(flow, units, attention)
 
@@ -281,14 +287,11 @@ def _own_statistics(model: nn.Module) -> Iterator[None]:
             module.__dict__.pop("forward", None)
 
 
-def _losses_with_truth(model: MDNet, batch: StudyBatch) -> set[str]:
-    """The losses that are of something; any other is 0, and its gradient would seem to vanish."""
-    told = set()
-    if model.heads is not None and any(bool((label != MISSING).any()) for label in batch.labels.values()):
-        told.add("classification")
-    if batch.tokens is not None and bool((batch.tokens != model.config.pad_id).any()):
-        told.add("language")
-    return told
+def _truth_of(model: MDNet, batch: StudyBatch) -> tuple[bool, bool]:
+    """Whether a batch has any label, and any word."""
+    labelled = any(bool((label != MISSING).any()) for label in batch.labels.values())
+    told = batch.tokens is not None and bool((batch.tokens != model.config.pad_id).any())
+    return model.heads is not None and labelled, told
 
 
 def _finite(value: Any) -> Any:

@@ -12,13 +12,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import AdamW, Optimizer
 
 from mdnet.errors import ConfigurationError
 from mdnet.training.configuration import PARTS, TrainingConfig
 
-__all__ = ["build_optimizer", "freeze", "set_learning_rate", "set_training_mode"]
+__all__ = ["build_optimizer", "freeze", "set_learning_rate"]
 
 
 def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
@@ -45,18 +44,6 @@ def freeze(model: nn.Module, patterns: Iterable[str]) -> None:
             parameters[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise ConfigurationError("freeze leaves nothing to train; take a part out of it")
-
-
-def set_training_mode(model: nn.Module) -> None:
-    """`model.train()`, but a BatchNorm whose parameters are frozen stays in evaluation mode.
-
-    It would otherwise go on normalising by the batch and collecting statistics, and so would not stay
-    as it is.
-    """
-    model.train()
-    for module in model.modules():
-        if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
-            module.eval()
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig) -> AdamW:

@@ -2,7 +2,9 @@
 
 Besides weights, optimizer and average that is: the place in the epoch with its sums, the history, the
 scale of fp16 gradients, and the random state of every process. Loader processes have no state to keep
-(`mdnet.data.sampling`). One process reads and writes; the run folder is one that all of them see.
+(`mdnet.data.sampling`). One process writes, and all read; the run folder is one that all of them see.
+
+Sharded weights are written whole: any number of processes, with shards or without, goes on from them.
 """
 
 from __future__ import annotations
@@ -14,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors import SafetensorError
-from torch import Tensor
 
 from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.training.checkpoint import list_checkpoints, load_checkpoint, newest_checkpoint, save_checkpoint
 from mdnet.training.random_state import random_state, set_random_state
+from mdnet.training.sharding import gathered, part_like
 from mdnet.training.state import Place, load_optimizer_tensors, optimizer_tensors
 
 if TYPE_CHECKING:
@@ -37,17 +39,17 @@ def keep(trainer: Trainer, run: Path) -> None:
     """
     accelerator = trainer.accelerator
     states = gather_object([random_state(trainer.device)])  # of every process
+    parts = {
+        "model": trainer.bare.state_dict(),
+        "optimizer": optimizer_tensors(trainer.bare, trainer.optimizer.optimizer),
+    }
+    if trainer.average is not None:
+        parts["average"] = trainer.average.state_dict()
+    tensors = {name: gathered(content, accelerator) for name, content in parts.items()}
     if not accelerator.is_main_process:
         return
     place = dataclasses.asdict(trainer.place)
-    tensors: dict[str, dict[str, Tensor]] = {
-        "model": trainer.bare.state_dict(),
-        "optimizer": optimizer_tensors(trainer.bare, trainer.optimizer.optimizer),
-        "sums": place.pop("sums"),
-        **{f"random-{number}": state for number, state in enumerate(states)},
-    }
-    if trainer.average is not None:
-        tensors["average"] = trainer.average.state_dict()
+    tensors |= {"sums": place.pop("sums"), **{f"random-{n}": state for n, state in enumerate(states)}}
     progress: dict[str, Any] = {
         "place": place,
         "history": trainer.history,
@@ -89,7 +91,10 @@ def go_on(trainer: Trainer, run: Path) -> bool:
             f"{trainer.sampler.step_size}; go on with {progress['processes']} processes"
         )
     try:
-        trainer.bare.load_state_dict(tensors["model"])
+        own = trainer.bare.state_dict()
+        trainer.bare.load_state_dict(
+            {name: part_like(each, own.get(name, each)) for name, each in tensors["model"].items()}
+        )
         load_optimizer_tensors(trainer.bare, trainer.optimizer.optimizer, tensors["optimizer"])
         if trainer.average is not None:
             trainer.average.load_state_dict(tensors["average"])

@@ -30,7 +30,6 @@ from mdnet.data.study import StudySet
 from mdnet.errors import ConfigurationError
 from mdnet.files import read_yaml, write_text
 from mdnet.inference.calibration import calibrate_folder
-from mdnet.inference.predictor import Predictor
 from mdnet.models.mdnet import MDNet
 from mdnet.provenance import start_record
 from mdnet.training.checkpoint import list_checkpoints, replace_folder
@@ -41,7 +40,8 @@ from mdnet.training.history import Row, draw_history, write_history
 from mdnet.training.random_state import seed_everything
 from mdnet.training.starting import starting_model
 from mdnet.training.trainer import Trainer
-from mdnet.training.validation import best_epoch, validation_row
+from mdnet.training.validation import best_epoch, check_metric
+from mdnet.training.validator import Validator
 from mdnet.training.watching import Watcher, watched_batch
 
 __all__ = ["check_same", "train_run"]
@@ -76,6 +76,11 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
         raise ConfigurationError(f"{out}: holds a run; add --resume auto to go on, or name another --out")
     if begun:
         check_same(config, TrainingConfig.load(saved), saved)
+    elif found := list_checkpoints(out):
+        raise ConfigurationError(
+            f"{saved}: missing, beside {found[-1].name} of a run that it describes; put it back, remove the "
+            "checkpoints to begin anew, or name another --out"
+        )
 
     seed_everything(config.seed)
     data = read_studies(Path(config.data), format=config.format, options=config.reader_options())
@@ -88,6 +93,7 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
         raise ConfigurationError(f"{data.root}: changed since the run in {out} began; name another --out")
     # Without a checkpoint a run begins anew, whatever a process that was killed had written.
     model = starting_model(config, data, train, out, resume=bool(list_checkpoints(out)))
+    check_metric(config.metric, config.patience, validation, data, model)
     _say_images(data, model.views)
     model.calibration = None  # of a run gone on with: it was fitted to earlier weights
 
@@ -109,17 +115,12 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
     )
     looked_at = validation or train
 
-    def validate(trained: MDNet) -> Row:
-        if not validation:
-            return {}
-        return validation_row(Predictor(trained, device=trained.device), validation, data)
-
-    def on_epoch(history: list[Row]) -> None:
+    def on_epoch(history: list[Row], trained: MDNet) -> None:
         best = best_epoch(history, config.metric)
         if best == len(history) - 1:
             partial = out / "model.partial"  # a run killed while it writes still has the model before
             shutil.rmtree(partial, ignore_errors=True)
-            trainer.bare.save_pretrained(partial)
+            trained.save_pretrained(partial)
             replace_folder(out / "model", partial)
         write_history(out / "history.csv", history)
         draw_history(out / "history.png", history, best=best)
@@ -128,10 +129,10 @@ def train_run(config: TrainingConfig, *, resume: bool = False) -> Path:
         model,
         dataset,
         config,
-        validate=validate,
+        validate=Validator(validation, data, cache=config.cache),
         accelerator=accelerator,
         watch=lambda step: Watcher(out, studies=looked_at, step=step),
-        watched=watched_batch(model, looked_at),
+        watched=watched_batch(model, looked_at, size=min(16, config.batch_size)),  # no more than a step takes
         shards=shard_numbers(train) if data.format == "shards" else None,
     )
     # Written now, for an option that a trainer refuses leaves no run behind.

@@ -14,13 +14,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from accelerate import PartialState
-
 from mdnet.errors import ConfigurationError
 from mdnet.evaluation.run import read_history
 from mdnet.evaluation.seeds import Spread, spread
 from mdnet.files import write_text
 from mdnet.training.configuration import TrainingConfig
+from mdnet.training.distributed import make_accelerator
 from mdnet.training.history import Row
 from mdnet.training.run import check_same, train_run
 from mdnet.training.validation import best_epoch
@@ -95,13 +94,15 @@ def train_seeds(config: TrainingConfig, count: int, *, resume: bool = False) -> 
                 f"{folder}: holds a run; add --resume auto to go on, or name another --out"
             )
         check_same(replace(config, seed=seed), TrainingConfig.load(saved), saved)
+    main = make_accelerator(config).is_main_process
     for number, seed in enumerate(wanted, start=1):
-        _log.info("seed %d (%d of %d)%s", seed, number, count, " is done" if seed in done else "")
+        if main:
+            _log.info("seed %d (%d of %d)%s", seed, number, count, " is done" if seed in done else "")
         if seed not in done:
             run = train_run(replace(config, seed=seed, out=str(_folder(out, seed))), resume=resume)
             history = read_history(run / "history.csv")
             done[seed] = history[best_epoch(history, config.metric)]
-            if PartialState().is_main_process:
+            if main:
                 Seeds(dict(sorted(done.items()))).save(out / SEEDS)
     return Seeds({seed: done[seed] for seed in wanted})
 

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+
 from mdnet.data.images import decode_image
 from mdnet.data.preprocessing import Preprocessing
 from mdnet.data.study import LabelSpace, Study, StudySet
@@ -57,6 +59,10 @@ def starting_model(
         return MDNet.from_pretrained(out / "model")
     space = _label_space(config, data, train)
     sections = tuple(name for name in data.sections if any(study.report.get(name) for study in train))
+    if sections and config.weights is None and not get_architecture(config.model).writes:
+        if PartialState().is_main_process:
+            _log.info("%s writes no report: those of %s are left out", config.model, data.root)
+        sections = ()
     if not sections and not space.aspects:
         raise DataError(data.root, "no training study has a label or a report", "there is nothing to learn")
     texts = [text for study in train for name in sections for text in study.report.get(name, ())]
@@ -96,7 +102,7 @@ def _new_model(
     tokenizer: ReportTokenizer | None,
 ) -> tuple[MDNet, dict[str, Any]]:
     """A model of the named architecture; images are normalised as measured, or as its backbone knows them."""
-    options = get_architecture(config.model) | config.model_options
+    options = get_architecture(config.model).options | config.model_options
     size = int(options.get("image_size", MDNetConfig.image_size))
     mode = "L" if options.get("image_channels", MDNetConfig.image_channels) == 1 else "RGB"
     views = int(options.get("views", MDNetConfig.views))

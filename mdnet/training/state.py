@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from mdnet.training.random_state import set_torch_state, torch_state
+from mdnet.training.sharding import part_like
 
 __all__ = ["BeforeStep", "Place", "load_optimizer_tensors", "optimizer_tensors"]
 
@@ -103,6 +104,6 @@ def load_optimizer_tensors(model: nn.Module, optimizer: Optimizer, tensors: Mapp
         if tensor.shape == parameter.shape:
             # Laid out in memory as the parameter is (channels last): a fused AdamW goes through both side by
             # side, and takes the wrong elements together if they are not.
-            tensor = torch.empty_like(parameter, requires_grad=False).copy_(tensor)
+            tensor = torch.empty_like(parameter, requires_grad=False).copy_(part_like(tensor, parameter))
         state.setdefault(number[id(parameter)], {})[key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -28,19 +28,21 @@ from torch import Tensor, nn
 from mdnet.data.loading import StudyBatch, StudyDataset, make_loader
 from mdnet.data.sampling import StepSampler
 from mdnet.data.study import MISSING
+from mdnet.explain.layers import set_training_mode
 from mdnet.models.mdnet import MDNet
 from mdnet.models.objective import loss_counts, loss_terms
 from mdnet.training.averaging import WeightAverage
 from mdnet.training.configuration import TrainingConfig
-from mdnet.training.distributed import add_up, make_accelerator, synchronise_batch_norm
+from mdnet.training.distributed import add_up, make_accelerator, prepare
 from mdnet.training.failure import stop_at
 from mdnet.training.history import Row
-from mdnet.training.memory import explain_memory
-from mdnet.training.optimisation import build_optimizer, set_learning_rate, set_training_mode
+from mdnet.training.memory import explain_memory, with_fewer
+from mdnet.training.optimisation import set_learning_rate
 from mdnet.training.progress import Progress
 from mdnet.training.random_state import seed_everything
 from mdnet.training.resuming import go_on, keep
 from mdnet.training.schedules import StepValues, at_step, check_schedule
+from mdnet.training.sharding import gradients_kept_apart, whole
 from mdnet.training.state import BeforeStep, Place
 from mdnet.training.validation import should_stop
 from mdnet.training.watching import Watcher
@@ -48,6 +50,7 @@ from mdnet.training.watching import Watcher
 __all__ = ["Trainer"]
 
 Scalars = dict[str, Tensor]
+OnEpoch = Callable[[list[Row], MDNet], None]
 
 
 class StepSums(NamedTuple):
@@ -77,6 +80,7 @@ class Trainer:
 
     Attributes:
         bare: The model without the wrappers of several processes and mixed precision.
+        twin: What is validated and saved where `bare` is sharded; else None.
         place: Where the run is.
         history: A row an epoch.
     """
@@ -118,17 +122,7 @@ class Trainer:
         )
         self.terms = None if terms is None else terms.to(self.device)
 
-        if self.device.type == "cpu":
-            # Channels last is quicker on a CPU: 15 to 25% more images a second, measured at 128 px.
-            nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizer = build_optimizer(model, config)
-        synchronise_batch_norm(model, self.accelerator)
-        if config.compile:
-            model.image.compile()
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
-        # Without accelerate's wrapper around forward: validation computes in full precision, and a
-        # step enters autocast by itself.
-        self.bare: MDNet = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.model, self.bare, self.optimizer, self.twin = prepare(model, config, self.accelerator)
         self.average = WeightAverage(self.bare, config.ema) if config.ema else None
         if process := self.accelerator.process_index:
             seed_everything(config.seed + process)  # dropout masks of its own
@@ -142,14 +136,14 @@ class Trainer:
         """Steps taken, of `steps`."""
         return self.place.epoch * self.sampler.steps + self.place.step
 
-    def train(self, run: Path, *, resume: bool, on_epoch: Callable[[list[Row]], None]) -> list[Row]:
+    def train(self, run: Path, *, resume: bool, on_epoch: OnEpoch) -> list[Row]:
         """Trains to the last epoch, or until `config.patience` epochs were no better.
 
         Args:
             run: Folder of the checkpoints, one written after every epoch.
             resume: Go on from the newest of them where there is one.
-            on_epoch: Called in the main process with the history so far after every epoch, with the weights
-                that were validated; and where a run goes on from the end of an epoch, for it may have been
+            on_epoch: Called in the main process with the history so far and the model that was validated
+                after every epoch; and where a run goes on from the end of an epoch, for it may have been
                 killed between checkpoint and call.
 
         Returns:
@@ -218,7 +212,7 @@ class Trainer:
         counts = self.counts(batches)
         self.before.keep()
         losses, diagnoses = self.gradients(batches, counts, values)
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
+        norm = whole(accelerator.clip_grad_norm_(self.model.parameters(), config.clip))
         # The one value of a step that is waited for, as a GradScaler does, too: a step that is no number
         # would spoil the weights. It is the same in all processes, which so agree on what follows.
         if torch.isfinite(norm):
@@ -262,7 +256,7 @@ class Trainer:
         losses, diagnoses = Scalars(), Scalars()
         for batch in batches:
             waits = batch is not batches[-1]  # the processes exchange gradients once a step
-            with self.accelerator.no_sync(self.model) if waits else nullcontext():
+            with gradients_kept_apart(self.model, self.accelerator) if waits else nullcontext():
                 with nullcontext() if full else self.accelerator.autocast():
                     output = self.model(
                         self.pixel_values(batch),
@@ -291,7 +285,7 @@ class Trainer:
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.update()  # it saw the overflow: it scales less from now on
         losses, diagnoses = self.gradients(batches, counts, values, full=True)
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        norm = whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip))
         return StepSums(losses, diagnoses, norm)
 
     def pixel_values(self, batch: StudyBatch) -> Tensor:
@@ -313,20 +307,30 @@ class Trainer:
     def validated(self, row: Row) -> Row:
         """What the validation adds to an epoch's row; the main process computes it and tells the others."""
         added: list[Row] = [{}]
-        if self.accelerator.is_main_process:
-            with self.averaged():
-                added = [self.validate(self.bare.eval())]
-                if self.watcher is not None and self.watched is not None:
-                    batch = self.watched.to(self.device)
-                    added[0] |= self.watcher.on_epoch(row | added[0], self.bare, batch)
+        with self.looked_at() as model:
+            if model is not None:
+                added = [self.validate(model.eval())]
+                added[0] |= self.examined(row | added[0], model)
         broadcast_object_list(added)
         return added[0]
 
-    def finish_epoch(self, on_epoch: Callable[[list[Row]], None]) -> None:
+    def examined(self, row: Row, model: MDNet) -> Row:
+        """What the watcher adds to it."""
+        if self.watcher is None or self.watched is None:
+            return {}
+        watcher, batch = self.watcher, self.watched.to(self.device)
+        found, _ = with_fewer(
+            lambda studies: watcher.on_epoch(row, model, batch.first(studies)),
+            at_once=len(batch.ids),
+            what="gradient flow",
+        )
+        return found
+
+    def finish_epoch(self, on_epoch: OnEpoch) -> None:
         """Lets the main process write the epoch's files; the others go on when it has."""
-        if self.accelerator.is_main_process:
-            with self.averaged():
-                on_epoch(self.history)
+        with self.looked_at() as model:
+            if model is not None:
+                on_epoch(self.history, model)
         self.accelerator.wait_for_everyone()
 
     def stops_early(self) -> bool:
@@ -343,10 +347,17 @@ class Trainer:
             yield
 
     @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """The model has its averaged weights, where it averages them."""
+    def looked_at(self) -> Iterator[MDNet | None]:
+        """In the main process the model as it is validated and saved: averaged, and whole; in others None.
+
+        All processes must enter.
+        """
         with nullcontext() if self.average is None else self.average.applied(self.bare):
-            yield
+            if self.twin is None:
+                yield self.bare if self.accelerator.is_main_process else None
+            else:
+                with self.twin.of(self.bare) as twin:
+                    yield twin
 
 
 def _share(diagnoses: Scalars) -> Tensor | None:

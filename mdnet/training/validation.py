@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 
+from mdnet.data.statements import statement_reader
 from mdnet.data.study import Study, StudySet
 from mdnet.errors import ConfigurationError
 from mdnet.evaluation.evaluate import evaluate_studies
 from mdnet.inference.predictor import Predictor
+from mdnet.models.mdnet import MDNet
 from mdnet.training.history import Row
 
-__all__ = ["best_epoch", "should_stop", "validation_row"]
+__all__ = ["best_epoch", "check_metric", "should_stop", "validation_row"]
 
 _SCORE = "val_score"
+_TEXT = ("val_bleu_4", "val_cider", "val_distinct_share", "val_commonest_share")
 
 
 def validation_row(predictor: Predictor, studies: Sequence[Study], data: StudySet) -> Row:
@@ -48,6 +52,63 @@ def validation_row(predictor: Predictor, studies: Sequence[Study], data: StudySe
     if score:
         row["val_score"] = sum(score) / len(score)
     return row
+
+
+def check_metric(metric: str, patience: int, studies: Sequence[Study], data: StudySet, model: MDNet) -> None:
+    """Refuses, before anything is trained, a metric that no epoch is going to have.
+
+    Args:
+        metric: `TrainingConfig.metric`.
+        patience: `TrainingConfig.patience`, for which there must be something to wait for.
+        studies: Those that are validated.
+        data: Their data set.
+        model: What is trained.
+
+    Raises:
+        ConfigurationError: There is no such column, or the studies or the model lack what it is made of.
+    """
+    needs = _needs(studies, data, model)
+    there = [name for name, need in needs.items() if need is None]
+    listed = ", ".join(there) or "none"
+    if metric not in needs:
+        near = difflib.get_close_matches(metric, there or needs, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ConfigurationError(
+            f"metric {metric!r} is no column of the validation; {hint}those there will be: {listed}"
+        )
+    if metric in there or (metric == _SCORE and patience == 0):  # without any score the last epoch is best
+        return
+    lacking = f"needs {needs[metric]}" if studies else "needs a val split, which the data has not"
+    what = f"metric {metric!r}" if patience == 0 else f"patience {patience} with metric {metric!r}"
+    raise ConfigurationError(f"{data.root}: {what} {lacking}; columns that there will be: {listed}")
+
+
+def _needs(studies: Sequence[Study], data: StudySet, model: MDNet) -> dict[str, str | None]:
+    """Every column that a validation may have, to what is lacking for it; None where nothing is."""
+    space, writes = model.config.space, model.report is not None
+    labelled = {name for study in studies for name in study.labels if name in space}
+    masked = {
+        aspect.name
+        for aspect in space.aspects
+        for study in studies
+        if aspect.name in study.masks and study.labels.get(aspect.name) not in (None, aspect.reference)
+    }
+    told = writes and any(study.report for study in studies)
+    read = writes and labelled and statement_reader(data) is not None
+    needs = {
+        _SCORE: None if labelled or told else "labels, or reports and a model that writes some",
+        "val_diagnosis_accuracy": None if space.diagnosis in labelled else "labels of the diagnosis",
+        "val_mean_aspect_accuracy": None if labelled else "labels",
+        **dict.fromkeys(_TEXT, None if told else "reports, and a model that writes some"),
+        "val_statements_true": None if read else "labels, and phrases.yaml by which reports are read",
+    }
+    for aspect in space.aspects:
+        if not aspect.multi_label:
+            lacking = None if aspect.name in masked else f"masks of {aspect.name}"
+            needs[f"val_{aspect.name}_evidence_pointing"] = lacking
+            if aspect.name in model.config.sections:
+                needs[f"val_{aspect.name}_attention_pointing"] = lacking
+    return needs
 
 
 def best_epoch(history: Sequence[Row], metric: str = _SCORE) -> int:

@@ -32,6 +32,8 @@ def weights(build_model, tmp_path) -> Path:
     """A run folder, as far as its model goes."""
     sections = ("mitosis", "conclusion")
     model = build_model(dtype=torch.float32, label_space=LABEL_SPACE, sections=sections, maximum_words=4)
+    with torch.no_grad():
+        model.report.output.bias[:7] -= 100.0  # the end, begin tokens of sections it lacks: no text is empty
     model.save_pretrained(tmp_path / "run" / "model")
     return tmp_path / "run"
 
@@ -66,7 +68,7 @@ def test_calibrate_writes_into_the_model_folder_and_generate_uses_it(weights, da
 
 
 def test_a_diagnosis_that_is_not_sure_enough_is_not_given_but_the_report_is(weights, data, tmp_path, capsys):
-    image = next((data / "images").glob("*.png"))
+    image = min((data / "images").glob("*.png"))
     words = ["generate", image, "--weights", weights]
     assert call(*words, "--format", "jsonl", "--abstain-below", 0) == 0
     (plain,) = records(capsys.readouterr().out)

@@ -18,15 +18,7 @@ def make_predictor(build_model, draw_batch, let_sections_end) -> Callable[..., P
         model = build_model(**options)
         if model.report is not None:
             let_sections_end(model, draw_batch(4).pixel_values)
-        predictor = Predictor(model, name="small", device="cpu", batch_size=2)
-        single = predictor.strips
-
-        def strips(studies, **options):
-            pixel_values, present = single(studies, **options)
-            return pixel_values.double(), present
-
-        predictor.strips = strips
-        return predictor
+        return Predictor(model, name="small", device="cpu", batch_size=2)
 
     return make
 

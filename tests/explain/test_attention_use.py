@@ -133,9 +133,9 @@ def test_a_study_is_never_its_own_other_image(shipped, studies, monkeypatch):
     monkeypatch.setattr("mdnet.explain.attention_use._BATCH", 2)
     sizes, roll = [], OtherAttention.prepare
 
-    def prepare(self, features, evidence):
-        sizes.append(len(features))
-        return roll(self, features, evidence)
+    def prepare(self, grid, evidence, there=None):
+        sizes.append(len(grid))
+        return roll(self, grid, evidence, there)
 
     monkeypatch.setattr(OtherAttention, "prepare", prepare)
     measure_attention_use(shipped.model, studies[:5], replacements=["other image"])

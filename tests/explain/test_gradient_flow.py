@@ -125,6 +125,16 @@ def test_a_batch_is_seen_as_in_training_and_the_model_left_as_it_was(build_model
     assert_norms(flow, "classification", expected, rel=1e-3)
 
 
+def test_a_frozen_batch_norm_keeps_its_own_statistics(build_model, draw_batch):
+    model = build_model(dtype=torch.float32, dropout=0.0).eval()
+    model.image.requires_grad_(False)
+    _, labels, tokens = draw_batch(3)
+    images = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8)
+    losses = losses_apart(model, model.preprocessing.normalise(images), labels, tokens)
+    flow = batch_gradient_flow(model, StudyBatch(("a", "b", "c"), images, labels, tokens))
+    assert flow.losses["classification"] == pytest.approx(losses["classification"].item(), rel=1e-6)
+
+
 def test_no_loss_is_an_error(build_model, draw_batch):
     model = build_model()
     with pytest.raises(ConfigurationError, match="give the forward pass labels or tokens"):
@@ -154,6 +164,24 @@ def test_layers_far_from_the_others_are_warned_of():
     assert flow_of(1.0, 0.0, 1.0).warnings[0].startswith("layer1: vanishing")
     assert "layer2: exploding: the gradient of language is nan" in flow_of(1.0, 1.0, math.nan).warnings
     assert len(flow_of(0.0, 0.0).warnings) == 2
+
+
+def test_small_weights_do_not_make_a_usual_gradient_an_exploding_one():
+    def flow(norm: float, weights: float) -> GradientFlow:
+        layers = [LayerGradient(f"layer{i}", 100, 10.0, {"language": 0.01}) for i in range(4)]
+        layers.append(LayerGradient("head", 100, weights, {"language": norm}))
+        return GradientFlow({"language": 1.0}, tuple(layers))
+
+    assert flow(0.1, 0.01).warnings == []  # ten times its weights, and ten times the others' gradient
+    (line,) = flow(20.0, 0.01).warnings
+    assert line.startswith("head: exploding")
+    assert len(flow(20.0, 10.0).warnings) == 1
+
+
+def test_a_new_model_does_not_seem_to_explode(build_model, draw_batch):
+    model = build_model()
+    flow = gradient_flow(model, model(*draw_batch(4), beta=0.5, eta=1.0), beta=0.5, eta=1.0)
+    assert [line for line in flow.warnings if "exploding" in line] == []
 
 
 def test_a_layer_starved_in_a_real_model_is_warned_of(build_model, draw_batch):

@@ -103,7 +103,7 @@ def test_visual_is_what_a_word_loses_without_an_image_times_its_sharpness(small,
     for last, word in enumerate(words):
         log_p = []
         for features in (grid, torch.zeros_like(grid)):  # without an image from the last word on alone
-            state, given = report.initial_state(3, 4), begin.expand(3, -1)
+            state, given = report.initial_state(prepared), begin.expand(3, -1)
             for step in range(last + 1):
                 seen = features if step == last else grid
                 state, weights = report.step(report.embedding(given), state, seen, prepared)

@@ -51,23 +51,31 @@ class OnnxRunner:
         how = self.manifest["decoding"]
         begin = [section["begin_id"] for section in how["sections"]]
         words = np.tile(np.int64(begin), (len(image["grid"]), 1))
-        width = next(
-            v["shape"][-1] for v in self.manifest["graphs"]["step"]["inputs"] if v["name"] == "hidden"
-        )
-        state = np.full((*words.shape, width), how["first_state"], np.float32)
-        hidden, cell = state, state
+        state = self.first_state(image, words.shape)
+        closed = image.get("closed", np.zeros(words.shape, bool))
         finished = np.zeros(words.shape, bool)
         written = []
         for _ in range(how["maximum_words"]):
-            step = self.run("step", image | {"words": words, "hidden": hidden, "cell": cell})
+            step = self.run("step", image | state | {"words": words})
             step["log_probabilities"][:, :, how["never_written"]] = -np.inf
-            words = np.where(finished, how["pad_id"], step["log_probabilities"].argmax(axis=-1))
-            hidden, cell = step["next_hidden"], step["next_cell"]
+            words = np.where(closed, how["end_id"], step["log_probabilities"].argmax(axis=-1))
+            words = np.where(finished, how["pad_id"], words)
+            state = {name: step[f"next_{name}"] for name in how["state"]}
             written.append(words)
             finished |= words == how["end_id"]
             if finished.all():
                 break
         return np.stack(written, axis=-1)
+
+    def first_state(self, image: dict[str, np.ndarray], shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+        """The state before the first word, by name."""
+        how = self.manifest["decoding"]
+        if isinstance(how["first_state"], dict):
+            return {name: image[output] for name, output in how["first_state"].items()}
+        widths = {value["name"]: value["shape"][-1] for value in self.manifest["graphs"]["step"]["inputs"]}
+        return {
+            name: np.full((*shape, widths[name]), how["first_state"], np.float32) for name in how["state"]
+        }
 
     def text(self, tokens: np.ndarray) -> str:
         """Words of one section (T,), with spaces between."""

@@ -13,12 +13,15 @@ from mdnet.errors import ConfigurationError
 from mdnet.export.drawing import draw, render_dot, to_dot, to_mermaid
 from mdnet.models.mdnet import MDNet
 
+SMALL = {"image_size": 16, "widths": [4, 6, 8], "depths": [1, 1, 2], "strides": [1, 2, 2]}
 OPTIONS = [
     {},
     {"attention": "mdnet", "block": "bottleneck"},
     {"attention": "additive", "strides": [1, 1, 2]},
     {"sections": ()},
     {"label_space": LabelSpace()},
+    {"name": "topic_mdnet", **SMALL},
+    {"name": "show_attend_tell", **SMALL},
 ]
 
 
@@ -61,6 +64,16 @@ def test_mermaid_shows_stages_heads_and_what_guides_attention(shipped):
     assert 'vocabulary -.->|"word before"| embedding' in text
     assert 'block1 -->|"average-pooled"| grid' in text
     assert "block3 --> grid" in text  # it has the grid's size
+
+
+def test_a_plain_network_is_a_chain_and_what_no_evidence_guides_is_not_said_to_be_guided(build_model):
+    drawing = draw(build_model("show_attend_tell", **SMALL))
+    edges = {(edge.source, edge.target) for edge in drawing.edges}
+    assert {("stage1", "stage2"), ("stage2", "stage3"), ("stage3", "block3"), ("block3", "grid")} <= edges
+    assert ("stage1", "stage3") not in edges
+    nodes = {node.name: node for node in drawing.nodes}
+    assert not {"block1", "block2", "evidence"} & set(nodes)
+    assert "with hidden readout" in nodes["lstm"].lines
 
 
 def test_a_group_that_keeps_its_size_is_not_said_to_be_pooled(build_model):

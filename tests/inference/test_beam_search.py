@@ -69,13 +69,15 @@ def next_log_p(model: MDNet, features: Any, prepared: Any, study: int, section: 
     return read
 
 
-def naive_search(read: Any, end: int, config: DecodingConfig) -> list[tuple[float, tuple[int, ...]]]:
+def naive_search(
+    read: Any, end: int, config: DecodingConfig, limit: int = LIMIT
+) -> list[tuple[float, tuple[int, ...]]]:
     """The texts of a section with their scores, best first: the definition in plain loops."""
     width = config.beams // config.groups
     live: list[list[tuple[float, tuple[int, ...]]]] = [[(0.0, ())] for _ in range(config.groups)]
     pools: list[list[tuple[float, tuple[int, ...]]]] = [[] for _ in range(config.groups)]
     over = [False] * config.groups
-    for length in range(1, LIMIT + 1):
+    for length in range(1, limit + 1):
         taken: list[int] = []
         for group in range(config.groups):
             offers = []
@@ -100,7 +102,7 @@ def naive_search(read: Any, end: int, config: DecodingConfig) -> list[tuple[floa
             )
     for group in range(config.groups):
         if not over[group]:
-            pools[group] += [(total / LIMIT**config.length_penalty, words) for total, words in live[group]]
+            pools[group] += [(total / limit**config.length_penalty, words) for total, words in live[group]]
             pools[group] = sorted(pools[group], reverse=True)[:width]
     return sorted((text for pool in pools for text in pool), reverse=True)
 
@@ -161,15 +163,17 @@ def test_a_wide_beam_finds_what_exhaustive_search_finds(build_model, draw_batch,
 
 
 @pytest.mark.parametrize("options", METHODS)
-@pytest.mark.parametrize("attention", ["sharpened", "additive"])
+@pytest.mark.parametrize(
+    ("attention", "limit"), [("sharpened", LIMIT), ("additive", LIMIT), ("sharpened", 1), ("sharpened", 9)]
+)
 @torch.no_grad()
-def test_texts_equal_those_of_a_naive_search(make_writer, draw_batch, options, attention):
+def test_texts_equal_those_of_a_naive_search(make_writer, draw_batch, options, attention, limit):
     model, images = make_writer(attention=attention), draw_batch(3).pixel_values
-    decoded = search(model, images, best=options["beams"], **options)
+    decoded = search(model, images, limit=limit, best=options["beams"], **options)
     features, prepared = prepared_of(model, images)
     for study, section in product(range(3), range(4)):
         read = next_log_p(model, features, prepared, study, section)
-        expected = naive_search(read, model.config.end_id, DecodingConfig(**options))
+        expected = naive_search(read, model.config.end_id, DecodingConfig(**options), limit)
         count = len(expected)
         assert texts_of(model, decoded, study, section)[:count] == [words for _, words in expected]
         scores = decoded.others.scores[study, section, : count - 1].tolist()
@@ -239,10 +243,61 @@ def test_sections_that_are_over_leave_the_work_and_nothing_changes(make_writer, 
         torch.testing.assert_close(getattr(whole, name), getattr(packed, name))
 
 
+@pytest.mark.parametrize("options", [{}, {"method": "sample", "beams": 2}, *METHODS])
 @torch.no_grad()
-def test_a_batch_of_no_study_is_searched(make_writer, draw_batch):
-    decoded = search(make_writer(), draw_batch(1).pixel_values[:0], method="beam", beams=3, best=2)
+def test_a_batch_of_no_study_is_written(make_writer, draw_batch, options):
+    best = options.get("beams", 1)
+    decoded = search(make_writer(), draw_batch(1).pixel_values[:0], best=best, alternatives=2, **options)
     assert decoded.tokens.shape[:2] == (0, 4)
+
+
+@pytest.mark.parametrize("end", [0.0, 1.0, 2.0])
+@torch.no_grad()
+def test_of_words_that_are_equally_likely_one_beam_takes_what_greedy_decoding_takes(
+    make_writer, draw_batch, end
+):
+    model, images = make_writer(dtype=torch.float32), draw_batch(3).pixel_values.float()
+    output = model.report.output
+    output.weight.zero_()
+    output.bias.copy_(torch.arange(len(output.bias)) % 2)  # half of them are the likeliest
+    output.bias[model.config.end_id] = end
+    greedy = search(model, images)
+    beam = search(model, images, method="beam")
+    assert torch.equal(beam.tokens, greedy.tokens)
+    assert (greedy.tokens[..., 0] == model.config.end_id).all() == (end > 0)  # the first of equal ones
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("options", METHODS)
+@torch.no_grad()
+def test_log_p_is_summed_in_float32_where_the_model_computes_in_less(
+    make_writer, draw_batch, options, autocast
+):
+    model = make_writer(eagerness=-100.0, dtype=torch.float32).to(
+        torch.float32 if autocast else torch.bfloat16
+    )
+    images = draw_batch(2).pixel_values.to(model.dtype)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        decoded = search(model, images, limit=40, best=options["beams"], **options)
+    others = decoded.others
+    length = (others.tokens != model.config.pad_id).sum(dim=-1).double()
+    expected = others.log_probabilities.double().sum(dim=-1) / length ** options.get("length_penalty", 1.0)
+    found = others.scores.isfinite()  # where repeats are blocked, there may be fewer texts
+    assert found.any()
+    torch.testing.assert_close(others.scores[found].double(), expected[found], rtol=1e-5, atol=0.0)
+
+
+@pytest.mark.parametrize("options", [{}, {"method": "sample", "beams": 2, "seed": 1}, *METHODS])
+@torch.no_grad()
+def test_a_study_whose_features_are_no_numbers_leaves_the_others_alone(make_writer, draw_batch, options):
+    model, images = make_writer(), draw_batch(3).pixel_values
+    whole = search(model, images, **options)
+    images[2] = torch.nan
+    broken = search(model, images, **options)
+    length = min(whole.tokens.shape[2], broken.tokens.shape[2])
+    assert torch.equal(broken.tokens[:2, :, :length], whole.tokens[:2, :, :length])
+    assert (broken.tokens < model.config.vocabulary_size).all()
+    assert broken.log_probabilities[2].isnan().any()
 
 
 @torch.no_grad()

@@ -159,6 +159,13 @@ def test_alternatives_are_the_likeliest_words_at_each_step(make_writer, draw_bat
         ({"method": "sample", "top_p": 1.1}, "top_p 1.1"),
         ({"method": "sample", "top_k": -1}, "top_k -1: give 0 or more"),
         ({"method": "beam", "length_penalty": float("nan")}, "length_penalty nan: give 0 or more"),
+        ({"method": "beam", "length_penalty": -1.0}, "length_penalty -1.0: give 0 or more"),
+        ({"method": "beam", "length_penalty": 400.0}, "length_penalty 400: give 10 at most"),
+        ({"method": "sample", "temperature": float("inf")}, "temperature inf: give 1000 at most"),
+        (
+            {"method": "diverse_beam", "beams": 2, "groups": 2, "diversity": float("inf")},
+            "diversity inf: give 1000 at most",
+        ),
         ({"no_repeat_ngram": -2}, "no_repeat_ngram -2: give 0 or more"),
         ({"alternatives": -1}, "alternatives -1: give 0 or more"),
         ({"method": "beam", "constrained": True}, "constrained with 1 beam leaves nothing to choose"),
@@ -173,7 +180,7 @@ def test_the_command_writes_what_its_options_ask_for(tmp_path, phantom_data):
     image = str(phantom_data.studies[0].images[0])
 
     def generate(*options: str) -> dict:
-        file = tmp_path / "reports.jsonl"
+        file = tmp_path / f"{len(list(tmp_path.iterdir()))}.jsonl"  # a file that is there stays
         called = CliRunner().invoke(
             app, ["generate", image, "--device", "cpu", "--format", "jsonl", "--out", str(file), *options]
         )

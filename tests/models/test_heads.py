@@ -29,7 +29,7 @@ def assert_complete(model: MDNet, images: torch.Tensor) -> None:
 @pytest.mark.parametrize("name", list_models("mdnet_*"))
 @torch.no_grad()
 def test_evidence_and_bias_give_the_logits_of_every_registered_model(build_model, draw_batch, name):
-    model = build_model(name, dtype=torch.float32, **get_architecture(name))
+    model = build_model(name, dtype=torch.float32, **get_architecture(name).options)
     size = model.config.image_size
     assert_complete(model, draw_batch(1, size=(size, size)).pixel_values.float())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from mdnet.data.text import ReportTokenizer
 from mdnet.errors import WeightsError
 from mdnet.models.configuration import ATTENTION_NAMES
 from mdnet.models.mdnet import MDNet
-from mdnet.models.weights import WeightsCard, sha256
+from mdnet.models.weights_card import make_card, write_card
 
 
 def evidence_of(model: MDNet, images, labels=None) -> torch.Tensor:
@@ -97,11 +97,11 @@ def test_a_section_may_be_guided_by_an_aspect_of_another_name_or_by_none(build_m
 
 
 @pytest.mark.parametrize("attention", ATTENTION_NAMES)
-def test_a_set_with_no_labels_trains_and_attends_additively(build_model, draw_batch, attention):
+def test_a_set_with_no_labels_trains_and_attends_without_evidence(build_model, draw_batch, attention):
     model = build_model(label_space=None, attention=attention).train()
     images, _, tokens = draw_batch(3)
     output = model(images, {}, tokens)
-    assert model.config.attention == "additive"
+    assert model.config.attention == ("soft" if attention == "soft" else "additive")
     assert model.heads is None
     assert output.logits is None
     assert output.losses.keys() == {"language"}
@@ -238,16 +238,13 @@ def test_a_configuration_that_is_none_is_named(folder, capfd):
 
 
 def test_published_weights_must_have_the_hash_on_their_card(folder, capfd):
-    def write_card(digest: str) -> None:
-        card = WeightsCard("a/b", "mdnet_tiny", "phantom", "make demo", {}, digest, 1, "Apache-2.0", "0.1.0")
-        (folder / "weights.json").write_text(json.dumps(vars(card)))
-
-    write_card(sha256(folder / "model.safetensors"))
+    card = make_card(MDNet.from_pretrained(folder), folder, name="a/b", licence="Apache-2.0")
+    write_card(folder, card)
     MDNet.from_pretrained(folder)
-    write_card("0" * 64)
+    write_card(folder, replace(card, sha256="0" * 64))
     assert "its card says 000000000000" in weights_error(folder, capfd)
     (folder / "weights.json").write_text('{"name": "a/b"}')
-    assert "entries missing or unknown: data" in weights_error(folder, capfd)
+    assert "entries missing or unknown: aspects" in weights_error(folder, capfd)
     (folder / "weights.json").write_text('{"name')
     assert "weights.json" in weights_error(folder, capfd)
 

@@ -11,11 +11,12 @@ from torch import Tensor
 from mdnet.data.study import MISSING
 from mdnet.errors import ConfigurationError
 from mdnet.inference.decoding import decode_greedily
-from mdnet.models.attention import Prepared, build_attention, softmax_there
+from mdnet.models.attention import build_attention, softmax_there
 from mdnet.models.configuration import ATTENTION_NAMES, MDNetConfig
 from mdnet.models.image_module import stack_studies
 from mdnet.models.mdnet import MDNet
 from mdnet.models.objective import classification_loss, language_loss
+from mdnet.models.prepared import Prepared
 from mdnet.models.views import join_views, split_views
 
 SHARED = ("sharpened", "additive")  # without weights of their own for each position
@@ -83,7 +84,8 @@ def test_attention_is_one_softmax_over_the_positions_of_both_views(build_model, 
         ],
         dim=3,
     )  # (B, S, 4, 8)
-    state = several.report.initial_state(2, 4)  # h_0 = 0 before the first word
+    prepared = several.prepare(output.features, several.guides(output.logits, labels))
+    state = several.report.initial_state(prepared)  # h_0 = 0 before the first word
     sharpness = torch.nn.functional.softplus(several.report.attention.sharpness(state.hidden))
     naive = (sharpness[..., None] * evidence).flatten(2).softmax(dim=-1)
     close(output.attention[:, :, 0], naive)
@@ -275,7 +277,7 @@ def test_scores_that_would_overflow_leave_missing_positions_at_zero(attention):
     module = build_attention(config).double()
     features, evidence = torch.rand(2, 8, 3).double(), 1e5 * torch.randn(2, 6, 8).double()
     there = torch.tensor([[True, True, False, False] * 2, [False, False, True, True] * 2])
-    prepared = module.prepare(features, evidence)._replace(there=there[:, None])
+    prepared = module.prepare(features, evidence, there[:, None])
     weights = module(torch.randn(2, 6, 5).double(), prepared)
     assert isinstance(prepared, Prepared)
     assert torch.isfinite(weights).all()

@@ -207,7 +207,7 @@ def test_loss_counts_of_what_is_not_there_are_zero(space, draw_batch):
     assert loss_counts(labels, None, space, 0)["language"] == 0
     assert loss_counts({}, tokens, LabelSpace(), 0)["classification"] == 0
     assert loss_counts(None, tokens, space, 0)["classification"] == 0
-    assert list(loss_counts(None, None, space, 0).values()) == [0, 0]
+    assert list(loss_counts(None, None, space, 0).values()) == [0, 0, 0]
 
 
 @pytest.mark.parametrize("take", TAKEN)

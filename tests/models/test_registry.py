@@ -15,12 +15,13 @@ def test_the_sizes_and_the_backbones_are_listed_sorted_and_by_pattern():
     assert [name for name in list_models() if name.startswith("mdnet_")] == [
         "mdnet_base",
         "mdnet_densenet121",
+        "mdnet_literal",
         "mdnet_resnet18",
         "mdnet_resnet50",
         "mdnet_small",
         "mdnet_tiny",
     ]
-    assert list_models("*tiny") == ["mdnet_tiny"]
+    assert list_models("*tiny") == ["ecnet_tiny", "mdnet_tiny"]
     assert list_models("resnet*") == []
 
 
@@ -62,5 +63,5 @@ def test_mdnet_tiny_has_at_most_a_million_parameters_for_six_aspects_and_section
 
 @pytest.mark.parametrize(("name", "size", "grid"), [("mdnet_tiny", 128, 16), ("mdnet_base", 224, 14)])
 def test_sizes_and_grids_are_those_of_the_paper_and_the_readme(name, size, grid):
-    config = MDNetConfig(**get_architecture(name))
+    config = MDNetConfig(**get_architecture(name).options)
     assert (config.image_size, config.grid_size) == (size, grid)

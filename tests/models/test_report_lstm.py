@@ -18,7 +18,7 @@ def naive_log_likelihood(model, images, labels, tokens, study: int, section: int
     logits, _ = model.heads(features.blocks)
     guides = model.guides(logits, {name: label[study : study + 1] for name, label in labels.items()})
     prepared = model.prepare(features, guides)
-    prepared = prepared._replace(evidence=prepared.evidence[:, section : section + 1])
+    prepared = prepared.of_sections(torch.tensor([[section]]))
     grid, cell_of = features.grid[0], report.lstm
     h = c = torch.zeros(config.hidden_size, dtype=torch.float64)
     word, total = config.begin_ids[section], torch.zeros((), dtype=torch.float64)

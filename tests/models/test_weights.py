@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ import torch
 from mdnet.errors import WeightsError
 from mdnet.inference.predictor import Predictor
 from mdnet.models import weights
-from mdnet.models.weights import get_weights, list_weights, resolve_weights, sha256, verify_weights
+from mdnet.models.registry import list_models
+from mdnet.models.weights import get_weights, list_weights, resolve_weights, verify_weights
+from mdnet.models.weights_card import make_card, model_card, sha256, write_card
 
+ROOT = Path(__file__).parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
@@ -33,10 +37,10 @@ def hub_cache(build_model, tmp_path, monkeypatch) -> Path:
 def shipped(build_model, tmp_path, monkeypatch) -> Path:
     """A package that ships the weights `mdnet_tiny/tissue`."""
     folder = tmp_path / "shipped" / "mdnet_tiny" / "tissue"
-    build_model(dtype=torch.float32).save_pretrained(folder)
-    card = dict.fromkeys(("model", "data", "recipe", "licence", "version"), "x")
-    card |= {"name": "mdnet_tiny/tissue", "metrics": {"diagnosis": {"accuracy": 1.0}}, "parameters": 1}
-    (folder / "weights.json").write_text(json.dumps(card | {"sha256": sha256(folder / "model.safetensors")}))
+    model = build_model(dtype=torch.float32)
+    model.save_pretrained(folder)
+    metrics = {"diagnosis": {"accuracy": 1.0}}
+    write_card(folder, make_card(model, folder, name="mdnet_tiny/tissue", licence="MIT", metrics=metrics))
     monkeypatch.setattr(weights, "_SHIPPED", tmp_path / "shipped")
     return folder
 
@@ -50,7 +54,7 @@ def test_a_hub_id_is_found_in_the_local_cache(hub_cache, revision):
 
 @pytest.mark.parametrize(("name", "revision"), [("nobody/other", None), ("nobody/tissue", "v2")])
 def test_a_hub_id_that_is_not_in_the_cache_is_one_line(hub_cache, name, revision):
-    with pytest.raises(WeightsError, match="and the hub gave none: ") as caught:
+    with pytest.raises(WeightsError, match="not in the local cache") as caught:
         resolve_weights(name, revision=revision, offline=True)
     assert "\n" not in str(caught.value)
 
@@ -62,7 +66,7 @@ def test_no_weights_are_fetched_but_those_files_that_a_model_has(hub_cache, monk
         asked.update(arguments, name=name)
         return str(hub_cache / "snapshots" / COMMIT)
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("mdnet.models.hub.snapshot_download", snapshot_download)
     resolve_weights("nobody/tissue", revision="v1")
     assert asked["name"] == "nobody/tissue"
     assert asked["revision"] == "v1"
@@ -93,7 +97,7 @@ def test_a_run_folder_stands_for_its_model(shipped, tmp_path):
 
 @pytest.mark.parametrize("name", ["tissue", "./runs/none", "/none/here", "a/b/c", "~/runs/x"])
 def test_a_path_that_is_not_there_is_never_looked_for_on_the_hub(name, monkeypatch):
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    monkeypatch.setattr("mdnet.models.hub.snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
     with pytest.raises(WeightsError, match="no such folder"):
         resolve_weights(name)
 
@@ -108,3 +112,37 @@ def test_a_folder_without_safetensors_is_refused_whatever_else_it_holds(tmp_path
     (tmp_path / "pytorch_model.bin").write_bytes(b"what torch.save wrote")
     with pytest.raises(WeightsError, match=r"model\.safetensors: missing"):
         verify_weights(tmp_path)
+
+
+def test_shipped_weights_are_as_large_as_a_package_may_be():
+    sizes = {
+        name: sum(file.stat().st_size for file in resolve_weights(name).iterdir()) for name in list_weights()
+    }
+    assert "mdnet_tiny/phantom" in sizes
+    assert all(size <= 5_000_000 for size in sizes.values())
+    assert sum(sizes.values()) <= 20_000_000
+
+
+@pytest.mark.parametrize("name", list_weights())
+def test_a_shipped_card_says_what_its_folder_holds(name):
+    folder, card = resolve_weights(name), get_weights(name)
+    config = json.loads((folder / "config.json").read_text())
+    aspects = {each["name"]: each["classes"] for each in config["label_space"]["aspects"]}
+    assert card.name == name
+    assert card.model in list_models()
+    assert (card.aspects, card.sections) == (aspects, config["sections"])
+    assert card.size == (folder / "model.safetensors").stat().st_size
+    assert card.sha256 == sha256(folder / "model.safetensors")
+    assert card.metrics["studies"] >= 500
+    assert (folder / "README.md").read_text() == model_card(card)
+    assert all((card.data, card.dataset, card.recipe, card.measured_on, card.limits, card.licence))
+
+
+def test_whatever_a_folder_of_weights_holds_is_in_the_wheel():
+    """setuptools' own matching of `package-data`, as `pip wheel` runs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["mdnet"]
+    packed = {path for pattern in patterns for path in (ROOT / "mdnet").glob(pattern)}
+    files = {path for name in list_weights() for path in resolve_weights(name).iterdir()}
+    assert files
+    assert files <= packed

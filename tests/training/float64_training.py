@@ -1,12 +1,16 @@
 """Trains a small model in float64 and writes every step's losses and the last weights.
 
 `python float64_training.py DATA OUT` in one process, `accelerate launch ...` in several: the studies of a
-step are the same, for `BATCH` is divided by the number of processes.
+step are the same, for the batch size is divided by the number of processes. With ONE, the OUT of another
+call, it also goes on from the checkpoint before the last of that call, and of its own.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +24,12 @@ from mdnet.data.preprocessing import Preprocessing
 from mdnet.data.readers import read_studies
 from mdnet.data.study import Study
 from mdnet.data.text import ReportTokenizer
+from mdnet.models.mdnet import MDNet
 from mdnet.models.registry import create_model
+from mdnet.training.checkpoint import list_checkpoints
 from mdnet.training.configuration import TrainingConfig
+from mdnet.training.distributed import make_accelerator
+from mdnet.training.sharding import own_part
 from mdnet.training.trainer import Trainer
 
 MODEL: dict[str, Any] = {
@@ -74,10 +82,28 @@ def make_trainer(data: Path, out: Path, *, studies: int, **options: Any) -> Trai
         preprocessing=preprocessing,
         augmentation="mirror",
     )
-    return Trainer(model, dataset, config, validate=lambda model: {})
+    return Trainer(model, dataset, config, validate=validate)
 
 
-def train(trainer: Trainer, out: Path) -> list[dict[str, float]]:
+def validate(model: MDNet) -> dict[str, float]:
+    """A number that changes with the weights that are looked at."""
+    weights = torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+    return {"val_weights": weights.square().mean().sqrt().item()}
+
+
+def launch(flags: list[str], *arguments: Path) -> subprocess.Popen[str]:
+    """This script in two processes on the CPU."""
+    # `--cpu --num_processes 2` starts one process; others start two, which are told to use CPUs.
+    command = [sys.executable, "-m", "accelerate.commands.launch", *flags, "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--main_process_port", "0", __file__, *map(str, arguments)]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def train(trainer: Trainer, out: Path, *, resume: bool = False) -> list[dict[str, float]]:
     """The losses of every step."""
     losses = []
     plain_step = trainer.step
@@ -88,34 +114,55 @@ def train(trainer: Trainer, out: Path) -> list[dict[str, float]]:
         return sums
 
     trainer.step = step
-    trainer.train(out, resume=False, on_epoch=lambda history: None)
+    trainer.train(out, resume=resume, on_epoch=lambda history, model: None)
     return losses
 
 
-def main(data: Path, out: Path) -> None:
-    for name, studies, batch, epochs, more in SCENARIOS:
-        trainer = make_trainer(data, out / name, studies=studies, batch_size=batch, epochs=epochs, **more)
-        processes = trainer.accelerator.num_processes
-        if processes > 1:
-            trainer = make_trainer(
-                data, out / name, studies=studies, batch_size=batch // processes, epochs=epochs, **more
-            )
-        losses = train(trainer, out / name)
-        if trainer.accelerator.is_main_process:
-            (out / f"{name}.json").write_text(
-                json.dumps({"processes": processes, "losses": losses, "rows": trainer.history})
-            )
-            weights = {key: tensor.contiguous() for key, tensor in trainer.bare.state_dict().items()}
-            save_file(weights, out / f"{name}.safetensors")
+def held(trainer: Trainer) -> float:
+    """Share of the weights and of AdamW's moments that this process holds."""
+    tensors = list(trainer.bare.parameters())
+    for state in trainer.optimizer.state.values():
+        tensors += [state["exp_avg"], state["exp_avg_sq"]]
+    return sum(own_part(tensor).numel() for tensor in tensors) / sum(tensor.numel() for tensor in tensors)
 
 
-SCENARIOS = [
+def run(data: Path, out: Path, scenario: str, *, start: Path | None = None) -> None:
+    """Trains by a scenario into `out`, and writes `out.json` and `out.safetensors`; goes on from `start`."""
+    studies, batch, epochs, more = SCENARIOS[scenario]
+    accelerator = make_accelerator(TrainingConfig(data=str(data), out=str(out)))
+    processes = accelerator.num_processes
+    batch //= processes
+    trainer = make_trainer(data, out, studies=studies, batch_size=batch, epochs=epochs, **more)
+    if start is not None and accelerator.is_main_process:
+        shutil.copytree(start, out / start.name)
+    accelerator.wait_for_everyone()
+    losses = train(trainer, out, resume=start is not None)
+    record = {"processes": processes, "losses": losses, "rows": trainer.history, "held": held(trainer)}
+    with trainer.looked_at() as model:
+        if model is not None:
+            out.with_suffix(".json").write_text(json.dumps(record))
+            weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
+            save_file(weights, out.with_suffix(".safetensors"))
+
+
+def main(data: Path, out: Path, one: Path | None = None) -> None:
+    for name in SCENARIOS:
+        run(data, out / name, name)
+        if one is not None and name in RESUMED:
+            run(data, out / f"{name}-again", name, start=list_checkpoints(out / name)[-2])
+            run(data, out / f"{name}-from-one", name, start=list_checkpoints(one / name)[-2])
+
+
+SCENARIOS: dict[str, tuple[int, int, int, dict[str, Any]]] = {  # studies, batch size, epochs
     # 24 studies make a step of 16 and one of 8.
-    ("plain", 24, 16, 10, {}),
+    "plain": (24, 16, 10, {}),
     # 7 make a step of 2 + 2 and one of 2 + 1: the last study is of one process, and the other has none.
-    ("accumulated", 7, 2, 2, {"accumulate": 2, "schedule": "phases"}),
-]
+    "accumulated": (7, 2, 2, {"accumulate": 2, "schedule": "phases"}),
+    # Of the image module nothing has a gradient, and what is validated is not what is trained.
+    "averaged": (16, 16, 3, {"ema": 0.5, "freeze": ["image"]}),
+}
+RESUMED = ("accumulated", "averaged")
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:]))

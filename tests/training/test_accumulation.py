@@ -41,7 +41,7 @@ def test_four_batches_make_the_step_of_one_to_1e_10(phantom_folder: Path, tmp_pa
             epochs=3,
             **options,
         )
-        trainer.train(tmp_path / str(accumulate), resume=False, on_epoch=lambda history: None)
+        trainer.train(tmp_path / str(accumulate), resume=False, on_epoch=lambda history, model: None)
         trainers.append(trainer)
     one, four = trainers
     for name, parameter in one.bare.named_parameters():

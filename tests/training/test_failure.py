@@ -12,7 +12,7 @@ from mdnet.errors import TrainingError
 from mdnet.training.checkpoint import list_checkpoints, load_checkpoint
 
 
-def ignore(history) -> None:
+def ignore(history, model) -> None:
     pass
 
 

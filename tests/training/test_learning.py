@@ -62,7 +62,7 @@ def train_on(tmp_path, monkeypatch):
         )
         config = TrainingConfig(data=".", out=str(tmp_path), epochs=1, batch_size=16, **options)
         trainer = Trainer(model, dataset, config, validate=lambda model: {})
-        trainer.train(tmp_path, resume=False, on_epoch=lambda history: None)
+        trainer.train(tmp_path, resume=False, on_epoch=lambda history, model: None)
         return trainer.bare.eval()
 
     return train

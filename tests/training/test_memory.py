@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
 import weakref
 
 import pytest
 import torch
 
 from mdnet.errors import TrainingError
-from mdnet.training.memory import fits
+from mdnet.training.memory import fits, with_fewer
+from mdnet.training.sharding import Twin
 
 MESSAGES = [
     "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 139.00 GiB",
@@ -18,7 +20,7 @@ MESSAGES = [
 ]
 
 
-def ignore(history) -> None:
+def ignore(history, model) -> None:
     pass
 
 
@@ -104,3 +106,61 @@ def test_what_fits_is_tried_with_the_gradient_too(make_trainer):
 
     trainer.bare.report.output.weight.register_hook(fail)
     assert not fits(trainer, batch)
+
+
+def test_shards_name_the_half_of_the_batch_untried(make_trainer, tmp_path, monkeypatch):
+    """A forward pass of one process alone would wait for the others for ever."""
+    trainer = make_trainer()
+    trainer.twin = Twin(trainer.bare, trainer.accelerator)
+    limit_memory(trainer, 3)
+    monkeypatch.setattr("mdnet.training.memory.fits", None)
+    with pytest.raises(TrainingError, match="; 4 may: --batch-size 4 --accumulate 2 takes steps of as many"):
+        trainer.train(tmp_path / "run", resume=False, on_epoch=ignore)
+
+
+@pytest.mark.parametrize("message", MESSAGES)
+def test_what_looks_at_the_model_goes_on_with_fewer_studies(message, caplog):
+    tried = []
+
+    def look(studies: int) -> str:
+        tried.append(studies)
+        if studies > 10:
+            raise RuntimeError(message)
+        return "seen"
+
+    with caplog.at_level(logging.WARNING):
+        assert with_fewer(look, at_once=32, what="validation") == ("seen", 8)
+    assert tried == [32, 16, 8]
+    assert caplog.messages[0].startswith(
+        "validation: 32 studies do not fit in memory at once; goes on with half"
+    )
+
+
+def test_where_not_one_study_fits_the_mend_is_named():
+    def look(studies: int) -> None:
+        raise RuntimeError(MESSAGES[0])
+
+    with pytest.raises(TrainingError, match=r"validation: one study does not fit .*; take a smaller model"):
+        with_fewer(look, at_once=4, what="validation")
+    with pytest.raises(ZeroDivisionError):
+        with_fewer(lambda studies: 1 // 0, at_once=4, what="validation")
+
+
+def test_memory_that_runs_out_while_gradients_are_looked_at_costs_no_epoch(make_trainer, tmp_path):
+    trainer = make_trainer(epochs=1)
+    (batch, _) = trainer.loader
+    looked = []
+
+    class Watcher:
+        def on_step(self, *_) -> None: ...
+
+        def on_epoch(self, row, model, batch):
+            looked.append(len(batch.ids))
+            if len(batch.ids) > 3:
+                raise RuntimeError(MESSAGES[0])
+            return {"dead_units": 0.5}
+
+    trainer.watcher, trainer.watched = Watcher(), batch
+    (row,) = trainer.train(tmp_path / "run", resume=False, on_epoch=ignore)
+    assert looked == [8, 4, 2]
+    assert row["dead_units"] == 0.5

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from mdnet.errors import ConfigurationError
+from mdnet.explain.layers import set_training_mode
 from mdnet.models.mdnet import MDNet
 from mdnet.training.configuration import TrainingConfig
-from mdnet.training.optimisation import build_optimizer, freeze, set_learning_rate, set_training_mode
+from mdnet.training.optimisation import build_optimizer, freeze, set_learning_rate
 
 
 def configure(**options) -> TrainingConfig:

@@ -28,7 +28,7 @@ class Stopped(BaseException):
     """Stands for a run that is killed."""
 
 
-def ignore(history) -> None:
+def ignore(history, model) -> None:
     pass
 
 
@@ -62,7 +62,7 @@ def test_killed_between_checkpoint_and_model_the_epoch_is_finished_first(
     whole = make_trainer(epochs=3)
     rows = whole.train(tmp_path / "whole", resume=False, on_epoch=ignore)
 
-    def stop(history) -> None:
+    def stop(history, model) -> None:
         raise Stopped
 
     with pytest.raises(Stopped):
@@ -71,7 +71,7 @@ def test_killed_between_checkpoint_and_model_the_epoch_is_finished_first(
     resumed = make_trainer(epochs=3)
     spoil(resumed)
     history = resumed.train(
-        tmp_path / "killed", resume=True, on_epoch=lambda history: seen.append(len(history))
+        tmp_path / "killed", resume=True, on_epoch=lambda history, model: seen.append(len(history))
     )
     assert different_tensors(whole, resumed) == []
     assert seen == [1, 2, 3]  # what the kill kept from being done for epoch 1 is done first

@@ -16,6 +16,7 @@ import torch
 from mdnet.errors import ConfigurationError, DataError
 from mdnet.models.mdnet import MDNet
 from mdnet.training import run as training_run
+from mdnet.training import validator
 from mdnet.training.configuration import TrainingConfig
 from mdnet.training.run import best_epoch, train_run, write_history
 
@@ -127,7 +128,7 @@ def kill(patch: pytest.MonkeyPatch, where: str, epoch: int) -> None:
 
 @pytest.mark.usefixtures("unwatched")
 def test_a_run_killed_while_it_writes_its_model_goes_on_to_the_same_one(configure, tmp_path, monkeypatch):
-    monkeypatch.setattr(training_run, "validation_row", lambda *arguments: {})  # the last is best
+    monkeypatch.setattr(validator, "validation_row", lambda *arguments: {})  # the last is best
     monkeypatch.setattr(training_run, "check_run", lambda *arguments: {})
     whole = train_run(configure(out=str(tmp_path / "whole")))
     for where in ("before", "in the middle", "between renames"):
@@ -150,7 +151,7 @@ def test_the_best_epoch_is_kept_whatever_comes_after_it(configure, monkeypatch):
         weights.append({name: tensor.clone() for name, tensor in predictor.model.state_dict().items()})
         return {"val_score": next(scores)}
 
-    monkeypatch.setattr(training_run, "validation_row", validation_row)
+    monkeypatch.setattr(validator, "validation_row", validation_row)
     kept = weights_in(train_run(configure(epochs=3)))
     assert all(torch.equal(tensor, weights[1][name]) for name, tensor in kept.items())
     assert not torch.equal(kept["image.stem.weight"], weights[2]["image.stem.weight"])

@@ -9,7 +9,7 @@ from mdnet.data.loading import make_loader
 from mdnet.data.sampling import StepSampler
 
 
-def ignore(history) -> None:
+def ignore(history, model) -> None:
     pass
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mdnet.data.readers import read_studies
+from mdnet.data.study import LabelSpace
 from mdnet.errors import ConfigurationError
 from mdnet.evaluation.evaluate import evaluate_studies
 from mdnet.inference.predictor import Predictor
-from mdnet.training.validation import best_epoch, should_stop, validation_row
+from mdnet.models.registry import create_model
+from mdnet.training.validation import best_epoch, check_metric, should_stop, validation_row
 
 
 def rows(*scores: float) -> list[dict[str, float]]:
@@ -80,3 +83,68 @@ def test_a_validation_row_is_the_evaluation_s_numbers():
     expected = (metrics["diagnosis"]["accuracy"] + metrics["text"]["cider"] / 10) / 2
     assert row["val_score"] == pytest.approx(expected)
     assert all(name.startswith("val_") and isinstance(value, float) for name, value in row.items())
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return read_studies(Path(__file__).parents[2] / "data" / "sample")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return Predictor.from_pretrained("mdnet_tiny/phantom").model
+
+
+def test_every_column_that_a_validation_has_can_be_its_metric(sample, model):
+    studies = sample.studies[:16]
+    row = validation_row(Predictor(model), studies, sample)
+    assert len(row) > 10
+    for name in row:
+        check_metric(name, 3, studies, sample, model)
+    with pytest.raises(ConfigurationError) as caught:
+        check_metric("val_accuracy", 0, studies, sample, model)
+    said = str(caught.value).partition("those there will be: ")[2].split(", ")
+    assert sorted(said) == sorted(row)  # neither more nor fewer
+
+
+@pytest.mark.parametrize(
+    ("metric", "near"),
+    [("val_cidr", "val_cider"), ("val_mitosis_pointing", "val_mitosis_.*"), ("score", "val_score")],
+)
+def test_a_misspelt_metric_is_refused_by_the_nearest(sample, model, metric, near):
+    with pytest.raises(ConfigurationError, match=f"'{metric}' is no column .*; did you mean {near}\\?"):
+        check_metric(metric, 0, sample.studies, sample, model)
+
+
+@pytest.mark.parametrize(
+    ("metric", "without", "needs"),
+    [
+        ("val_cider", "report", "needs reports"),
+        ("val_diagnosis_accuracy", "labels", "needs labels of the diagnosis"),
+        ("val_statements_true", "labels", "needs labels"),
+        ("val_mitosis_evidence_pointing", "masks", "needs masks of mitosis"),
+    ],
+)
+def test_a_metric_for_which_the_val_split_lacks_something_is_refused(sample, model, metric, without, needs):
+    check_metric(metric, 0, sample.studies, sample, model)
+    bare = [replace(study, **{without: {}}) for study in sample.studies]
+    assert metric not in validation_row(Predictor(model), bare[:4], sample)
+    with pytest.raises(ConfigurationError, match=f"'{metric}' {needs}.*; columns that there will be: val_"):
+        check_metric(metric, 0, bare, sample, model)
+
+
+def test_without_a_val_split_only_the_default_metric_without_patience_is_taken(sample, model):
+    check_metric("val_score", 0, (), sample, model)
+    with pytest.raises(ConfigurationError, match="patience 2 with metric 'val_score' needs a val split"):
+        check_metric("val_score", 2, (), sample, model)
+    with pytest.raises(ConfigurationError, match="'val_cider' needs a val split, which the data has not"):
+        check_metric("val_cider", 0, (), sample, model)
+
+
+def test_a_model_that_writes_nothing_has_no_text_to_be_judged_by(sample):
+    silent = create_model("mdnet_tiny", label_space=sample.label_space)
+    with pytest.raises(ConfigurationError, match="needs reports, and a model that writes some"):
+        check_metric("val_bleu_4", 0, sample.studies, sample, silent)
+    headless = create_model("mdnet_tiny", label_space=LabelSpace())
+    with pytest.raises(ConfigurationError, match="needs labels"):
+        check_metric("val_mean_aspect_accuracy", 0, sample.studies, sample, headless)

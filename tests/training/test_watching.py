@@ -299,7 +299,7 @@ def test_a_watched_run_ends_with_the_same_bits(tmp_path, make_model, studies):
             watched=watched_batch(model, studies) if watched else None,
         )
         torch.manual_seed(5)
-        rows.append(trainer.train(out, resume=False, on_epoch=lambda history: None))
+        rows.append(trainer.train(out, resume=False, on_epoch=lambda history, model: None))
         ends.append({name: tensor.clone() for name, tensor in trainer.bare.state_dict().items()})
         assert not any(
             module._forward_hooks for module in trainer.bare.modules() if isinstance(module, nn.ReLU)

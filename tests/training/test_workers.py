@@ -31,7 +31,7 @@ class Deadly(Sequence[Study]):
         return self.studies[index]
 
 
-def ignore(history) -> None:
+def ignore(history, model) -> None:
     pass
 
 

@@ -112,12 +112,14 @@ def compare_models(draw: Draw, trained: MDNet, on_shuffled_labels: MDNet) -> NDA
 
 
 def _parts(model: MDNet) -> Iterator[tuple[str, list[nn.Module]]]:
-    """A model's parts from the output down: report, heads, stages (each with its block's BN-ReLU), stem."""
+    """A model's parts from the output down: report, heads, stages, stem; with a stage its block's BN-ReLU."""
     if model.report is not None:
         yield "report", [model.report]
     if model.heads is not None:
         yield "heads", [model.heads]
     image = model.image
-    for index in reversed(range(len(image.stages))):
-        yield f"stage {index + 1}", [image.activations[index], image.stages[index]]
+    mixed = len(image.stages) - len(image.activations)  # stages that give no block of their own
+    for index, stage in reversed(list(enumerate(image.stages))):
+        own = [] if index < mixed else [image.activations[index - mixed]]
+        yield f"stage {index + 1}", [*own, stage]
     yield "stem", [image.stem]

@@ -136,7 +136,7 @@ def section_states(
         for name in config.space.names
     }
     prepared = model.prepare(features, model.guides(logits))
-    state = report.initial_state(*counts.shape)
+    state = report.initial_state(prepared)
     total = torch.zeros_like(state.hidden)  # (B, S, H)
     for t in range(length):
         state, _ = report.step(report.embedding(inputs[:, :, t]), state, grids, prepared)

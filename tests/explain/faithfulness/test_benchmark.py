@@ -107,7 +107,9 @@ def test_by_design_keeps_the_sum_and_a_random_map_survives(table: BenchmarkTable
     assert rows["random"]["maximum_sensitivity"] == 0
     assert rows["random"]["cost"] is None
     assert list(rows["evidence"]["random_weights_by_part"])[-1] == "stem"
-    assert rows["section_attention"]["random_weights_by_part"]["report"] < 1
+    # Sharpened attention ranks the places by the evidence, whatever the LSTM: only ties take from 1.
+    assert rows["section_attention"]["random_weights_by_part"]["report"] > 0.9
+    assert rows["section_attention"]["random_weights"] < 0.9
 
 
 def test_the_table_is_saved_whole_and_says_what_it_shows(table: BenchmarkTable, tmp_path) -> None:

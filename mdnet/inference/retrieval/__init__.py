@@ -1,0 +1,1 @@
+"""Images ranked by what is said of them: log p(text | image), over a folder of kept features."""

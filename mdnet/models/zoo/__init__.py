@@ -1,0 +1,1 @@
+"""The members of the zoo: a file a family, a decorator a model (`mdnet.models.registry`)."""
