@@ -84,7 +84,7 @@ def score(predictor: Predictor, studies, texts: Texts) -> np.ndarray:
         features = model.encode(
             predictor.strips([predictor.decoded(s) for s in studies[start : start + 16]])[0]
         )
-        logits, _ = model.heads(features.blocks)
+        logits, _ = model.heads(features)
         found.append(text_log_likelihoods(model, features, model.guides(logits), texts))
     return torch.cat(found).T.numpy()
 

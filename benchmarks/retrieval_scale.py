@@ -174,7 +174,7 @@ def precision_loss(predictor: Predictor, tiles: Path, queries: list[Query]) -> d
     ids = [model.tokenizer.encode(part.text) for part in parts]
     texts = Texts.of_words(model, ids, [model.config.sections.index(part.sections[0]) for part in parts])
     features = next(encoded(predictor, tiles))
-    guides = model.guides(model.heads(features.blocks)[0])
+    guides = model.guides(model.heads(features)[0])
     halved = replace(features, grid=features.grid.half().float())
     change = [text_log_likelihoods(model, each, guides, texts) for each in (features, halved)]
     difference = (change[0] - change[1]).abs()
@@ -206,7 +206,7 @@ def make_up(folder: Path, predictor: Predictor, tiles: Path, *, images: int, see
         gain = (GAIN * torch.randn(size, 1, card.channels, generator=random)).exp()
         features = ImageFeatures((), (share * one + (1 - share) * other) * gain, card.rows, card.columns)
         means = features.pooled().split(list(model.config.block_widths), dim=1)
-        logits, _ = model.heads(tuple(mean[:, :, None, None] for mean in means))
+        logits, _ = model.heads(ImageFeatures.of_blocks([mean[:, :, None, None] for mean in means]))
         kept = [Kept(f"image {start + n}", ((f"image {start + n}", 0, 0),)) for n in range(size)]
         files.append(kept, rows_of_features(features, logits))
 

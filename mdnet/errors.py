@@ -6,6 +6,8 @@ stands and exits with code 2 (the call or its input was wrong).
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from os import PathLike
 
 __all__ = [
@@ -16,6 +18,7 @@ __all__ = [
     "MissingExtraError",
     "TrainingError",
     "WeightsError",
+    "did_you_mean",
 ]
 
 
@@ -72,3 +75,9 @@ class DataError(MDNetError, ValueError):
 
 class ImageError(DataError):
     """One image that cannot be decoded."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` for the nearest allowed name, or nothing."""
+    near = difflib.get_close_matches(name, list(allowed), 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -13,7 +13,15 @@ from typing import Any
 
 from mdnet.errors import ConfigurationError
 
-__all__ = ["file_name", "read_yaml", "write_bytes", "write_text", "writing_folder", "writing_tensors"]
+__all__ = [
+    "file_name",
+    "naming_full_disk",
+    "read_yaml",
+    "write_bytes",
+    "write_text",
+    "writing_folder",
+    "writing_tensors",
+]
 
 
 def file_name(text: str) -> str:
@@ -60,15 +68,23 @@ def writing_folder(folder: Path) -> Iterator[Path]:
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:
-        yield partial
-        partial.replace(folder)
+        with naming_full_disk(folder):
+            yield partial
+            partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Says of a full disk which folder has no room, and what to do."""
+    try:
+        yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         problem = f"{error.strerror}; free some space or name another folder"
         raise OSError(error.errno, problem, str(folder)) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager

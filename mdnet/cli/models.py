@@ -35,7 +35,7 @@ def models(
     weights named and their model. Keys are added, never renamed. Parameters are counted for six aspects, six
     sections and 236 words.
     """
-    from mdnet.errors import ConfigurationError
+    from mdnet.errors import ConfigurationError, did_you_mean
     from mdnet.models.registry import list_models
     from mdnet.models.summary import summarise_model
     from mdnet.models.weights import get_weights, list_weights
@@ -47,6 +47,7 @@ def models(
         raise ConfigurationError(
             f"{pattern!r} is none of the models ({', '.join(list_models())}) "
             f"or weights ({', '.join(list_weights()) or 'none'})"
+            + did_you_mean(pattern, [*list_models(), *list_weights()])
         )
     rows = [summarise_model(name) for name in names]
     if json_:

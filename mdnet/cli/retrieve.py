@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +137,7 @@ class Search:
 
     def name_of(self, each: RankedImage) -> str:
         """The image by the name of the folder that was searched."""
-        return self.searched.name_of(each.hit.source)
+        return self.searched.name_of(each.hit.row)
 
 
 def search_by_text(
@@ -178,7 +177,9 @@ def search_alike(
 
     (pooled,) = predictor.pooled_features([image])
     searched = open_searched(folder, predictor, features=features)
-    found = rank_alike(predictor.model, searched.store, pooled, top=top, but=str(image.resolve()))
+    found = rank_alike(
+        predictor.model, searched.store, pooled, top=top, but=str(image.parent.resolve() / image.name)
+    )
     return Search(f"Images like {image}", [], searched, found)
 
 
@@ -193,8 +194,8 @@ def write_sheet(predictor: Predictor, search: Search, out: Path) -> None:
     sheet = [
         SheetRow(
             each,
-            search.name_of(each).replace(f"{search.searched.folder}{os.sep}", ""),
-            picture_strip(predictor.decoded([Path(path) for path in each.hit.source.split(" + ")])),
+            search.searched.name_of(each.hit.row, in_folder=True),
+            picture_strip(predictor.decoded([Path(path) for path in store.images[each.hit.row]])),
             [of_part[place] for of_part in looks],
         )
         for place, each in enumerate(search.found)

@@ -42,12 +42,11 @@ def cam(scorer: Scorer, pixel_values: Tensor) -> Maps:
     assert isinstance(target, ClassTarget)
     assert target.aspect is not None
     assert model.heads is not None
-    head, output = model.heads[target.aspect], model(pixel_values)
+    output, bias = model(pixel_values), model.heads[target.aspect].bias
     weights = target.weights(model)[1].to(pixel_values)  # (classes,)
-    block = output.features.blocks[-1]  # (B, D_M, rows, columns)
-    class_weights = weights @ head.block_weights()[-1]  # (D_M,)
-    maps = torch.einsum("bdhw,d->bhw", block, class_weights) / block[0, 0].numel()
-    others = output.block_logits[target.aspect][:, :-1].sum(dim=1) + head.bias  # (B, classes)
+    of_classes = model.evidence(output.features)[target.aspect][-1]  # (B, classes, rows, columns)
+    maps = torch.einsum("bkhw,k->bhw", of_classes, weights)
+    others = output.block_logits[target.aspect][:, :-1].sum(dim=1) + bias  # (B, classes)
     return Maps(maps, others @ weights)
 
 

@@ -17,7 +17,6 @@ from mdnet.errors import ConfigurationError
 from mdnet.explain.registry import Maps, register_method
 from mdnet.explain.targets import ClassTarget, Scorer
 from mdnet.inference.finding import spread
-from mdnet.models.heads import block_evidence
 from mdnet.models.mdnet import MDNet
 
 __all__ = ["EvidenceBatch", "batch_evidence", "block_index", "evidence", "spread_over"]
@@ -99,10 +98,10 @@ def evidence(scorer: Scorer, pixel_values: Tensor, *, block: str | None = None) 
     assert isinstance(target, ClassTarget)
     assert target.aspect is not None
     assert model.heads is not None
-    head = model.heads[target.aspect]
-    weights = target.weights(model)[1].to(head.weight)
-    maps = [each[:, 0] for each in block_evidence(model.encode(pixel_values), (weights @ head.weight)[None])]
-    bias = (weights @ head.bias).expand(len(pixel_values))
+    of_classes = model.evidence(model.encode(pixel_values))[target.aspect]  # (B, classes, H_m, W_m) each
+    weights = target.weights(model)[1].to(of_classes[0])
+    maps = [torch.einsum("bkhw,k->bhw", each, weights) for each in of_classes]
+    bias = (weights @ model.heads[target.aspect].bias).expand(len(pixel_values))
     if block is None:
         return Maps(_summed(maps, pixel_values.shape[-2:], model.views), bias)
     drawn = maps.pop(block_index(model, block))

@@ -82,7 +82,7 @@ class ImageGraph(nn.Module):
     def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
         model = self.model
         features = model.encode(pixel_values)
-        logits = model.heads(features.blocks)[0] if model.heads is not None else {}
+        logits = model.heads(features)[0] if model.heads is not None else {}
         outputs = {f"logits.{aspect}": scores for aspect, scores in logits.items()}
         for aspect, maps in model.evidence(features).items():
             for block, evidence in zip(model.config.block_names, maps, strict=True):

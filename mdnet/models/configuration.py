@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import mdnet.torchvision_compat  # noqa: F401  (transformers imports torchvision)
@@ -9,13 +11,16 @@ import mdnet.torchvision_compat  # noqa: F401  (transformers imports torchvision
 from transformers import PretrainedConfig
 
 from mdnet.data.study import LabelSpace
-from mdnet.errors import ConfigurationError
+from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.models.backbones.shapes import BACKBONES
 
-__all__ = ["ATTENTION_NAMES", "BLOCK_NAMES", "MDNetConfig"]
+__all__ = ["ATTENTION_NAMES", "BLOCK_NAMES", "MDNetConfig", "check_saved_configuration"]
 
 ATTENTION_NAMES = ("sharpened", "mdnet", "additive", "soft")
 BLOCK_NAMES = ("basic", "bottleneck")
+_AT_LEAST_ONE = (
+    "stem_stride", "image_size", "views", "attention_size", "embedding_size", "hidden_size", "maximum_words",
+)  # fmt: skip
 
 
 class MDNetConfig(PretrainedConfig):
@@ -164,11 +169,10 @@ class MDNetConfig(PretrainedConfig):
             raise ConfigurationError(
                 f"widths {self.widths}, depths {self.depths}, strides {self.strides}: give an entry a stage"
             )
-        smallest = min(*self.widths, *self.depths, *self.strides, self.stem_stride, self.image_size)
-        if min(smallest, self.views) < 1:
-            raise ConfigurationError(
-                "widths, depths, strides, stem_stride, image_size and views must be at least 1"
-            )
+        for name in ("widths", "depths", "strides", *_AT_LEAST_ONE):
+            value = getattr(self, name)
+            if min(value if isinstance(value, list) else [value]) < 1:
+                raise ConfigurationError(f"{name} {value}: give at least 1")
         if self.strides[0] != 1:
             raise ConfigurationError(f"strides {self.strides} must begin with 1; use stem_stride")
         self._check_backbone()
@@ -214,6 +218,32 @@ class MDNetConfig(PretrainedConfig):
                 f"backbone_weights are of RGB images: set image_channels to 3, not {self.image_channels}; "
                 "a grayscale image is then read as three equal channels"
             )
+
+
+def check_saved_configuration(file: Path) -> None:
+    """Raises `WeightsError` where a `config.json` is damaged, or has an entry that nothing here looks at.
+
+    Such an entry is of a newer version, whose answers would be others, or of something else than a model.
+    """
+    mend = "copy the model folder again"
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"{file}: {error}; {mend}") from error
+    if not isinstance(record, dict):
+        raise WeightsError(f"{file}: no configuration but a {type(record).__name__}; {mend}")
+    if (kind := record.get("model_type")) != MDNetConfig.model_type:
+        raise WeightsError(f"{file}: model_type is {kind!r}, not {MDNetConfig.model_type!r}")
+    if unknown := sorted(set(record) - set(MDNetConfig().to_dict())):
+        raise WeightsError(
+            f"{file}: unknown entries: {', '.join(unknown)}; if a newer mdnet has saved it, load it with that"
+        )
+    try:
+        MDNetConfig.from_dict(record)
+    except ConfigurationError as error:
+        raise WeightsError(f"{file}: {error}; {mend}") from error
+    except (TypeError, ValueError, AttributeError, KeyError) as error:  # values of another type
+        raise WeightsError(f"{file}: damaged ({type(error).__name__}: {error}); {mend}") from error
 
 
 def _strided(cells: int, stride: int) -> int:

@@ -2,6 +2,10 @@
 
 Formula 3 of docs/method.md: `p^c = b^c + sum_m mean_ij(w_m^c . y_m)`. Each block has class weights
 of its own and nothing mixes blocks, so a logit is a sum over blocks and positions, read off here.
+
+Heads of another kind, a member's own, are a subclass of `Heads` that gives `forward` and `evidence`, whose
+maps and the `bias` sum to the logits; where its parameters are not one row a class, `take_over`; and where
+it guides words, a `weight` of its heads: a direction of C(I) a class.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from torch import Tensor, nn
 from mdnet.data.study import Aspect, LabelSpace
 from mdnet.models.image_module import ImageFeatures
 
-__all__ = ["DecoupledHead", "Heads", "block_evidence"]
+__all__ = ["DecoupledHead", "Heads", "block_evidence", "copy_rows"]
 
 
 class DecoupledHead(nn.Module):
@@ -53,17 +57,17 @@ class Heads(nn.Module):
     def __getitem__(self, aspect: str) -> DecoupledHead:
         return self.heads[self.space.names.index(self.space[aspect].name)]  # type: ignore[return-value]
 
-    def forward(self, blocks: tuple[Tensor, ...]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, features: ImageFeatures) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Logits and every block's share of them.
 
         Args:
-            blocks: `ImageFeatures.blocks`.
+            features: C(I); its blocks are read.
 
         Returns:
             Aspect name to logits (B, classes), and to shares (B, M, classes) that sum over M to
             the logits less the bias.
         """
-        means = [block.mean(dim=(2, 3)) for block in blocks]  # each (B, D_m)
+        means = [block.mean(dim=(2, 3)) for block in features.blocks]  # each (B, D_m)
         shares = {name: self[name](means) for name in self.space.names}
         logits = {name: share.sum(dim=1) + self[name].bias for name, share in shares.items()}
         return logits, shares
@@ -119,6 +123,28 @@ class Heads(nn.Module):
         """The class in use: (B,) argmax, or (B, classes) at a probability of 0.5 (multi-label)."""
         scores = logits[aspect.name]
         return (scores >= 0).to(scores.dtype) if aspect.multi_label else scores.argmax(dim=1)
+
+    @torch.no_grad()
+    def take_over(self, other: Heads, rows: Mapping[str, Sequence[tuple[int, int]]]) -> None:
+        """Copies what other heads know of the classes that both have (`mdnet.models.transfer`).
+
+        Args:
+            other: Of the same kind, and of another label space.
+            rows: Aspect name to pairs of a class's place here and there.
+        """
+        for aspect, pairs in rows.items():
+            copy_rows(other[aspect], self[aspect], pairs)
+
+
+def copy_rows(old: nn.Module, new: nn.Module, rows: Sequence[tuple[int, int]]) -> None:
+    """Copies rows of every parameter; `rows` are pairs of a row of the new one and one of the old one."""
+    if not rows:
+        return
+    target, source = torch.tensor(rows).T
+    values: dict[str, Tensor] = dict(old.named_parameters())
+    for name, parameter in new.named_parameters():
+        device = parameter.device
+        parameter[target.to(device)] = values[name][source.to(device)]
 
 
 def block_evidence(features: ImageFeatures, weights: Tensor) -> list[Tensor]:

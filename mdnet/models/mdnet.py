@@ -28,7 +28,7 @@ from mdnet.errors import ConfigurationError, WeightsError
 from mdnet.files import writing_tensors
 from mdnet.models.backbones.shapes import BACKBONES
 from mdnet.models.calibration import Calibration
-from mdnet.models.configuration import MDNetConfig
+from mdnet.models.configuration import MDNetConfig, check_saved_configuration
 from mdnet.models.heads import DecoupledHead, Heads
 from mdnet.models.image_module import ImageFeatures, ImageModule
 from mdnet.models.objective import (
@@ -164,7 +164,7 @@ class MDNet(PreTrainedModel):
         losses: dict[str, Tensor] = {}
 
         if self.heads is not None:
-            output.logits, output.block_logits = self.heads(scale_gradients(features, 1.0 - beta).blocks)
+            output.logits, output.block_logits = self.heads(scale_gradients(features, 1.0 - beta))
             if labels is not None:
                 losses["classification"] = classification_loss(
                     output.logits,
@@ -322,6 +322,7 @@ class MDNet(PreTrainedModel):
             token=kwargs.pop("token", None),
         )
         verify_weights(folder)
+        check_saved_configuration(folder / "config.json")
         model: MDNet
         info: dict[str, Any]
         kwargs |= {"use_safetensors": True, "output_loading_info": True}
@@ -332,7 +333,9 @@ class MDNet(PreTrainedModel):
         except SafetensorError as error:
             file = folder / "model.safetensors"
             raise WeightsError(f"{file}: damaged ({error}); copy or train it anew") from error
-        except (OSError, ConfigurationError) as error:
+        except ConfigurationError as error:  # a member that nobody has registered
+            raise WeightsError(f"{folder / 'config.json'}: {error}") from error
+        except OSError as error:
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{folder / 'config.json'}: {reason}; copy the model folder again") from error
         model, info = loaded  # type: ignore[misc]  # a pair, because of output_loading_info

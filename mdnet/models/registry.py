@@ -2,14 +2,16 @@
 
 A registered function gives an `Architecture`: the arguments of its configuration and, where they are not
 MDNet's own, the classes of its parts. `create_model` adds the label space, the sections and the vocabulary of
-a data set, and builds it. Every file of `mdnet.models.zoo` is loaded when a name is first asked for; a model
-of one's own is registered by importing the file that defines it.
+a data set, and builds it. Every file of `mdnet.models.zoo` is loaded when a name is first asked for; so are
+the modules that installed packages name as entry points of the group `mdnet.models`. Any other model of a
+user is registered by importing the file that defines it.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import importlib
+import importlib.metadata
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mdnet.errors import ConfigurationError
+from mdnet.errors import ConfigurationError, did_you_mean
 
 if TYPE_CHECKING:
     from mdnet.data.preprocessing import Preprocessing
@@ -90,9 +92,10 @@ def get_architecture(name: str) -> Architecture:
     try:
         return _ARCHITECTURES[name]()
     except KeyError:
+        names = list_models()
         raise ConfigurationError(
-            f"no model {name!r}; the models: {', '.join(list_models())}; one of your own is there once the "
-            "file that registers it is imported"
+            f"no model {name!r}{did_you_mean(str(name), names)}; the models: {', '.join(names)}; one of your "
+            "own is there once the file that registers it is imported; weights: MDNet.from_pretrained"
         ) from None
 
 
@@ -104,11 +107,19 @@ def describe_model(name: str) -> str:
 
 @cache
 def _load_zoo() -> None:
-    """Imports every file of the zoo, so that a new one needs no list to stand in."""
+    """Imports every file of the zoo, so that a new one needs no list to stand in, and of packages."""
     from mdnet.models import zoo
 
     for module in pkgutil.iter_modules(zoo.__path__):
         importlib.import_module(f"{zoo.__name__}.{module.name}")
+    for entry in importlib.metadata.entry_points(group="mdnet.models"):
+        try:
+            entry.load()
+        except ImportError as error:
+            package = entry.dist.name if entry.dist is not None else "an installed package"
+            raise ConfigurationError(
+                f"{package}: its models in {entry.value} cannot be imported ({error}); mend or uninstall it"
+            ) from error
 
 
 def create_model(
@@ -121,6 +132,9 @@ def create_model(
     **overrides: Any,
 ) -> MDNet:
     """A new model: random weights, but for a pretrained backbone's (`backbone_weights`).
+
+    Trained ones are loaded by `MDNet.from_pretrained`, and taken to other labels, sections and words by
+    `mdnet.models.transfer.adapt`; both need no name of a model, which the weights know.
 
     Args:
         name: One of `list_models()`.
@@ -159,8 +173,10 @@ def check_options(options: Iterable[str]) -> None:
     names = [name for name in MDNetConfig.__annotations__ if name != "architecture"]
     unknown = sorted(set(options) - set(names))
     if unknown:
-        known = ", ".join(names)
-        raise ConfigurationError(f"unknown model option {', '.join(unknown)}; the options: {known}")
+        near = did_you_mean(unknown[0], names)
+        raise ConfigurationError(
+            f"unknown model option {', '.join(unknown)}{near}; the options: {', '.join(names)}"
+        )
 
 
 def report_options(sections: Sequence[str], tokenizer: ReportTokenizer | None) -> dict[str, Any]:

@@ -13,13 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mdnet.data.study import LabelSpace
 from mdnet.data.text import BEGIN, END, PAD, UNKNOWN, ReportTokenizer
 from mdnet.errors import ConfigurationError
 from mdnet.models.configuration import MDNetConfig
-from mdnet.models.heads import Heads
+from mdnet.models.heads import Heads, copy_rows
 from mdnet.models.mdnet import MDNet
 from mdnet.models.registry import check_options, get_architecture, report_options
 from mdnet.models.report_module import ReportModule
@@ -217,11 +217,10 @@ def _chosen_guides(config: MDNetConfig) -> dict[str, str | None]:
     return {s: aspect for s, aspect in (config.section_aspects or {}).items() if aspect != plain[s]}
 
 
-@torch.no_grad()
 def _carry_heads(old: Heads | None, new: Heads | None) -> tuple[HeadTransfer, ...]:
     """Copies the class weights of namesakes; an aspect that was single-label and is multi-label has none."""
     before = {aspect.name: aspect for aspect in old.space.aspects} if old is not None else {}
-    transfers = []
+    transfers, rows = [], {}
     for aspect in new.space.aspects if new is not None else ():
         namesake = before.pop(aspect.name, None)
         if namesake is None:
@@ -229,10 +228,7 @@ def _carry_heads(old: Heads | None, new: Heads | None) -> tuple[HeadTransfer, ..
             continue
         same_kind = namesake.multi_label == aspect.multi_label
         shared = [name for name in aspect.classes if same_kind and name in namesake.classes]
-        assert old is not None
-        assert new is not None
-        rows = [(aspect.index(name), namesake.index(name)) for name in shared]
-        _copy_rows(old[aspect.name], new[aspect.name], rows)
+        rows[aspect.name] = [(aspect.index(name), namesake.index(name)) for name in shared]
         transfers.append(
             HeadTransfer(
                 aspect.name,
@@ -241,6 +237,8 @@ def _carry_heads(old: Heads | None, new: Heads | None) -> tuple[HeadTransfer, ..
                 dropped=tuple(name for name in namesake.classes if name not in shared),
             )
         )
+    if old is not None and new is not None:
+        new.take_over(old, rows)
     dropped = [HeadTransfer(aspect.name, dropped=aspect.classes) for aspect in before.values()]
     return (*transfers, *dropped)
 
@@ -263,8 +261,8 @@ def _carry_words(
     assert adapted.report is not None
     old, new = before.fast.get_vocab(), after.fast.get_vocab()
     rows = [(new[token], old[token]) for token in new if token in old]
-    _copy_rows(model.report.embedding, adapted.report.embedding, rows)
-    _copy_rows(model.report.output, adapted.report.output, rows)
+    copy_rows(model.report.embedding, adapted.report.embedding, rows)
+    copy_rows(model.report.output, adapted.report.output, rows)
     words_before, words_after = _words_of(before), _words_of(after)
     kept = len(words_before & words_after)
     return VocabularyTransfer(len(words_after), kept, len(words_before) - kept)
@@ -273,17 +271,6 @@ def _carry_words(
 def _words_of(tokenizer: ReportTokenizer) -> set[str]:
     no_words = {PAD, UNKNOWN, END, *(BEGIN.format(section=section) for section in tokenizer.sections)}
     return set(tokenizer.fast.get_vocab()) - no_words
-
-
-def _copy_rows(old: nn.Module, new: nn.Module, rows: Sequence[tuple[int, int]]) -> None:
-    """Copies rows of every parameter; `rows` are pairs of a row of the new one and one of the old one."""
-    if not rows:
-        return
-    target, source = torch.tensor(rows).T
-    values: dict[str, Tensor] = dict(old.named_parameters())
-    for name, parameter in new.named_parameters():
-        device = parameter.device
-        parameter[target.to(device)] = values[name][source.to(device)]
 
 
 def _compared(before: Sequence[str], after: Sequence[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fnmatch
 from pathlib import Path
 
-from mdnet.errors import WeightsError
+from mdnet.errors import WeightsError, did_you_mean
 from mdnet.models.weights_card import CARD_FILE, WEIGHTS_FILE, WeightsCard, read_card, sha256
 
 __all__ = [
@@ -73,10 +73,15 @@ def resolve_weights(
         raise WeightsError(
             f"{folder}: neither it nor its model/ holds a config.json; name a run or model folder"
         )
+    if folder.is_file():
+        raise WeightsError(f"{folder}: a file; name the folder that it lies in")
     if str(name) in list_weights():
         return _shipped(str(name))
     if str(name).count("/") != 1 or str(name).startswith((".", "/", "~")):
-        raise WeightsError(f"{name}: no such folder, and none of the shipped weights ({_all_shipped()})")
+        raise WeightsError(
+            f"{name}: no such folder, and none of the shipped weights ({_all_shipped()})"
+            + did_you_mean(str(name), list_weights())
+        )
     from mdnet.models.hub import download
 
     try:
@@ -84,7 +89,10 @@ def resolve_weights(
             str(name), revision=revision, cache_dir=cache_dir, local_files_only=offline, token=token
         )
     except WeightsError as error:
-        raise WeightsError(f"{error} (nor is it a folder, or one of {_all_shipped()})") from error
+        raise WeightsError(
+            f"{error} (nor is it a folder, or one of {_all_shipped()})"
+            + did_you_mean(str(name), list_weights())
+        ) from error
 
 
 def verify_weights(folder: Path) -> None:
@@ -105,7 +113,10 @@ def verify_weights(folder: Path) -> None:
 def _shipped(name: str) -> Path:
     """The folder of weights in the package."""
     if name not in list_weights():
-        raise WeightsError(f"no weights {name!r} in the package; there are: {_all_shipped()}")
+        raise WeightsError(
+            f"no weights {name!r} in the package{did_you_mean(name, list_weights())}; "
+            f"there are: {_all_shipped()}"
+        )
     return _SHIPPED / name
 
 

@@ -70,6 +70,36 @@ def test_a_sheet_is_written_and_named(folder, tmp_path, capsys):
     assert (tmp_path / "found.html").read_text(encoding="utf-8").count("<canvas") == 6
 
 
+def test_images_of_any_name_are_on_the_sheet_by_their_path_in_the_folder(tmp_path, monkeypatch, capsys):
+    names = ["aa/1 + 2.png", "a/3.png"]
+    for name, study in zip(names, STUDIES, strict=False):
+        (tmp_path / "a" / name).parent.mkdir(parents=True)
+        shutil.copy2(SAMPLE / f"images/{study}.png", tmp_path / "a" / name)
+    monkeypatch.chdir(tmp_path)
+    assert call("mitosis is frequent", "--in", "a", "--as-written", "--out", "found.html", "--json") == 0
+    found = [each["image"] for each in json.loads(capsys.readouterr().out)]
+    assert sorted(found) == sorted(f"a/{name}" for name in names)
+    page = (tmp_path / "found.html").read_text(encoding="utf-8")
+    assert all(f"</span> {name}</h2>" in page for name in names)
+
+
+def test_a_folder_with_a_card_of_its_own_is_one_of_images(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "tiles")
+    (tmp_path / "tiles/card.json").write_text('{"license": "CC0"}')
+    assert call("frequent mitosis", "--in", tmp_path / "tiles", "--top", 1, "--json") == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+
+
+def test_a_damaged_store_in_the_cache_is_made_anew(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("MDNET_CACHE", str(tmp_path))
+    assert call("frequent mitosis", "--in", folder, "--json") == 0
+    first = capsys.readouterr().out
+    (sources,) = tmp_path.glob("features/*/rows-0/sources.jsonl")
+    sources.unlink()
+    assert call("frequent mitosis", "--in", folder, "--json") == 0
+    assert capsys.readouterr().out == first
+
+
 def test_as_written_no_part_stands_for_another_text(folder, capsys):
     assert call("frequent mitosis", "--in", folder, "--as-written", "--json") == 0
     out, err = capsys.readouterr()
@@ -107,6 +137,13 @@ def test_images_like_one_are_found_and_it_is_not_among_them(folder, capsys):
     assert str(image) not in {each["image"] for each in found}
     scores = [each["score"] for each in found]
     assert scores == sorted(scores, reverse=True)
+
+
+def test_an_image_that_is_a_link_is_not_among_those_like_it(folder, tmp_path, capsys):
+    for image in folder.glob("*.png"):
+        (tmp_path / image.name).symlink_to(image)
+    assert call("--like", tmp_path / image.name, "--in", tmp_path, "--json") == 0
+    assert str(tmp_path / image.name) not in {e["image"] for e in json.loads(capsys.readouterr().out)}
 
 
 def test_reports_that_fit_an_image_are_found(capsys):

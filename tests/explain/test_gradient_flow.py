@@ -16,7 +16,7 @@ from mdnet.models.objective import classification_loss, language_loss
 def losses_apart(model, images, labels, tokens):
     """L_M and L_L, of a forward pass that scales no gradient."""
     features = model.encode(images)
-    logits, _ = model.heads(features.blocks)
+    logits, _ = model.heads(features)
     begin = torch.tensor(model.config.begin_ids)[None, :, None].expand(len(tokens), -1, 1)
     prepared = model.prepare(features, model.guides(logits, labels))
     written = model.report(torch.cat([begin, tokens[:, :, :-1]], dim=2), features.grid, prepared)

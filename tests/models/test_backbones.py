@@ -160,7 +160,7 @@ def test_grad_cam_is_the_evidence_of_the_last_block_and_has_later_stages_in_it_b
     evidence = resnet18.evidence(features)["conclusion"]
     last = grad_cam(scorer, images)
     torch.testing.assert_close(last, evidence[2][:, 2].clamp_min(0).detach(), rtol=1e-8, atol=1e-12)
-    logit = resnet18.heads(features.blocks)[0]["conclusion"][:, 2].sum()
+    logit = resnet18.heads(features)[0]["conclusion"][:, 2].sum()
     gradient = torch.autograd.grad(logit, features.blocks[1])[0].mean(dim=(2, 3), keepdim=True)
     expected = (gradient * features.blocks[1]).sum(dim=1).clamp_min(0).detach()
     torch.testing.assert_close(grad_cam(scorer, images, block="block2"), expected, rtol=1e-8, atol=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -235,6 +236,36 @@ def test_a_configuration_that_is_none_is_named(folder, capfd):
     file = folder / "config.json"
     file.write_text(file.read_text().replace('"sharpened"', '"dull"'))
     assert "config.json: attention 'dull'" in weights_error(folder, capfd)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"temperature": 2.0}, "unknown entries: temperature; if a newer mdnet has saved it"),
+        ({"model_type": "bert"}, "model_type is 'bert', not 'mdnet'"),
+        ({"widths": "abc"}, "damaged (TypeError: "),
+        ({"hidden_size": "7"}, "damaged (TypeError: "),
+        ({"label_space": {"aspects": [{"name": "mitosis"}]}}, "damaged (TypeError: "),
+        ({"label_space": [1]}, "damaged (AttributeError: "),
+    ],
+)
+def test_a_configuration_of_another_version_kind_or_type_is_refused_in_one_line(
+    folder, capfd, change, message
+):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert f"config.json: {message}" in weights_error(folder, capfd)
+    file.write_text(json.dumps([change]))
+    assert "no configuration but a list" in weights_error(folder, capfd)
+
+
+def test_of_a_member_that_is_not_registered_the_mend_is_to_import_its_file(folder, capfd):
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"architecture": "mine"}))
+    message = weights_error(folder, capfd)
+    assert "config.json: no model 'mine'" in message
+    assert "once the file that registers it is imported" in message
+    assert "copy the model folder" not in message
 
 
 def test_published_weights_must_have_the_hash_on_their_card(folder, capfd):

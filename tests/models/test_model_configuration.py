@@ -56,8 +56,9 @@ def test_blocks_are_named_finest_first():
     [
         ({"widths": [4, 8]}, "give an entry a stage"),
         ({"widths": [], "depths": [], "strides": []}, "give an entry a stage"),
-        ({"depths": [1, 0, 1]}, "must be at least 1"),
-        ({"image_size": 0}, "must be at least 1"),
+        ({"depths": [1, 0, 1]}, r"depths \[1, 0, 1\]: give at least 1"),
+        ({"image_size": 0}, "image_size 0: give at least 1"),
+        ({"hidden_size": 0}, "hidden_size 0: give at least 1"),
         ({"strides": [2, 2, 2]}, "must begin with 1; use stem_stride"),
         ({"block": "dense"}, "block 'dense' is none of basic, bottleneck"),
         ({"attention": "dot"}, "attention 'dot' is none of sharpened, mdnet, additive"),

@@ -191,7 +191,7 @@ def test_gradients_are_those_of_the_formula_and_none_comes_from_a_missing_view(
     one_pass = torch.autograd.grad(output.loss, [*parameters, images], retain_graph=True)
 
     features = model.encode(images, present)
-    logits = model.heads(features.blocks)[0]
+    logits = model.heads(features)[0]
     prepared = model.prepare(features, model.guides(logits, labels))
     begin = torch.tensor(model.config.begin_ids)[None, :, None].expand(3, -1, 1)
     words = model.report(torch.cat([begin, tokens[:, :, :-1]], dim=2), features.grid, prepared).logits

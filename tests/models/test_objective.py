@@ -71,7 +71,7 @@ def test_one_backward_pass_equals_two_combined_by_hand(build_model, draw_batch, 
     take(labels, tokens)
 
     features = model.encode(images)  # no gradient is scaled from here on
-    logits, _ = model.heads(features.blocks)
+    logits, _ = model.heads(features)
     classification = classification_loss(logits, labels, model.config.space)
     begin = torch.tensor(model.config.begin_ids)[None, :, None].expand(3, -1, 1)
     prepared = model.prepare(features, model.guides(logits, labels))
@@ -102,7 +102,7 @@ def test_without_language_the_gradient_of_the_labels_is_not_scaled(build_model, 
     model = build_model(sections=()) if without == "sections" else build_model()
     images, labels, tokens = draw_batch(3)
     output = model(images, labels, None if without == "tokens" else tokens, beta=0.7)
-    logits, _ = model.heads(model.encode(images).blocks)
+    logits, _ = model.heads(model.encode(images))
     expected = gradients_of(classification_loss(logits, labels, model.config.space), model.image)
     for name, gradient in gradients_of(output.loss, model.image).items():
         torch.testing.assert_close(gradient, expected[name], rtol=1e-10, atol=1e-10)
@@ -127,7 +127,7 @@ def test_logits_alone_have_their_plain_gradient_for_methods_that_look_inside(bui
     model = build_model()
     images = draw_batch(1).pixel_values.requires_grad_()
     (gradient,) = torch.autograd.grad(model(images).logits["mitosis"][0, 2], images)
-    logits, _ = model.heads(model.encode(images).blocks)
+    logits, _ = model.heads(model.encode(images))
     (expected,) = torch.autograd.grad(logits["mitosis"][0, 2], images)
     torch.testing.assert_close(gradient, expected)
 
@@ -254,7 +254,7 @@ def test_counts_and_terms_leave_the_gradient_rule_exact(build_model, draw_batch,
     output = model(images, labels, tokens, beta=beta, eta=eta, counts=counts, terms=terms)
     joint = gradients_of(output.loss, model)
 
-    logits, _ = model.heads((features := model.encode(images)).blocks)
+    logits, _ = model.heads(features := model.encode(images))
     of_m = gradients_of(
         classification_loss(logits, labels, space, terms=terms, count=torch.tensor(31)), model
     )

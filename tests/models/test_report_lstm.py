@@ -15,7 +15,7 @@ def naive_log_likelihood(model, images, labels, tokens, study: int, section: int
     """log p(section | image) of one section of one study, a step at a time, the LSTM's gates written out."""
     report, config = model.report, model.config
     features = model.encode(images[study : study + 1])
-    logits, _ = model.heads(features.blocks)
+    logits, _ = model.heads(features)
     guides = model.guides(logits, {name: label[study : study + 1] for name, label in labels.items()})
     prepared = model.prepare(features, guides)
     prepared = prepared.of_sections(torch.tensor([[section]]))
@@ -107,7 +107,7 @@ def read_with_sampling(draw_batch):
         images, labels, drawn = draw_batch(3, words=12)
         tokens = drawn if tokens is None else tokens
         features = model.encode(images)
-        prepared = model.prepare(features, model.guides(model.heads(features.blocks)[0], labels))
+        prepared = model.prepare(features, model.guides(model.heads(features)[0], labels))
         begin = torch.tensor(model.config.begin_ids)[None, :, None].expand(3, -1, 1)
         inputs = torch.cat([begin, tokens[:, :, :-1]], dim=2)
         words = []

@@ -102,6 +102,20 @@ def test_a_path_that_is_not_there_is_never_looked_for_on_the_hub(name, monkeypat
         resolve_weights(name)
 
 
+def test_a_file_is_no_folder_and_is_never_looked_for_on_the_hub(shipped, monkeypatch):
+    monkeypatch.setattr("mdnet.models.hub.snapshot_download", lambda *a, **k: pytest.fail("asked the hub"))
+    monkeypatch.chdir(shipped.parent)
+    with pytest.raises(WeightsError, match=r"^tissue/model\.safetensors: a file; name the folder"):
+        resolve_weights("tissue/model.safetensors")
+
+
+@pytest.mark.parametrize("ask", [get_weights, lambda name: resolve_weights(name, offline=True)])
+@pytest.mark.parametrize("name", ["mdnet_tiny/tisue", "mdnet_tiny"])
+def test_a_name_that_is_nearly_one_is_answered_with_it(shipped, name, ask):
+    with pytest.raises(WeightsError, match=r"did you mean 'mdnet_tiny/tissue'\?"):
+        ask(name)
+
+
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(WeightsError, match=r"holds a config\.json; name a run or model folder"):
         resolve_weights(tmp_path)

@@ -7,13 +7,12 @@ severe are known to be ordered; numbers are put in numerical order, other names 
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from mdnet.data.study import Aspect, LabelSpace, Study
-from mdnet.errors import ConfigurationError
+from mdnet.errors import ConfigurationError, did_you_mean
 
 __all__ = ["DIAGNOSES", "SEVERITY", "did_you_mean", "infer_label_space", "label_space_from", "order_classes"]
 
@@ -32,12 +31,6 @@ DIAGNOSES = ("diagnosis", "conclusion", "label")
 
 _RANK = {word: rank for rank, words in enumerate(SEVERITY) for word in words}
 _ASPECT_KEYS = ("name", "classes", "reference", "ordered", "multi_label")
-
-
-def did_you_mean(name: str, allowed: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` for the nearest allowed name, or nothing."""
-    near = difflib.get_close_matches(name, list(allowed), 1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def order_classes(classes: Iterable[str]) -> tuple[tuple[str, ...], str, bool]:

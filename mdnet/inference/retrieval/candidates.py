@@ -69,7 +69,7 @@ class CandidateIndex:
     def find_best(
         self, score: Callable[[Places], Floats], sections: Sequence[Sequence[str]], *, top: int
     ) -> tuple[Places, Floats]:
-        """The rows with the highest scores, best first, and these scores.
+        """The rows whose parts' scores sum to most, best first, and their scores (parts, top).
 
         Args:
             score: From rows (n,) to exact scores (parts, n); an image's score is the sum over parts.
@@ -93,9 +93,8 @@ class CandidateIndex:
                 np.concatenate([before, self._embedded(found, places)])
                 for before, places in zip(embedded, own, strict=True)
             ]
-        total = scores.sum(axis=0)
-        best = np.lexsort((rows, -total))[:top]
-        return rows[best], total[best]
+        best = np.lexsort((rows, -scores.sum(axis=0)))[:top]
+        return rows[best], scores[:, best]
 
     def _embedded(self, rows: Places, sections: Sequence[int]) -> npt.NDArray[np.float32]:
         """(n, E) of some images, the sections side by side."""

@@ -5,13 +5,15 @@
 
 What is said is in `mdnet.inference.retrieval.probes`; it is standardised over the anchors, images drawn at
 random, and in half precision. The files stand in the folder of the store's rows, which are only ever
-appended to, and are continued where those have grown.
+appended to, and are continued where those have grown. What is mapped into memory is never written to: files
+that are of no more use are removed, and new ones take their names.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,10 @@ class Embeddings:
 
     def __init__(self, folder: Path, rows: int) -> None:
         card = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-        self.anchors: npt.NDArray[np.int64] = np.array(card["anchors"], np.int64)
+        if card["drawn_from"] <= rows:
+            self.anchors: npt.NDArray[np.int64] = np.array(card["anchors"], np.int64)
+        else:  # by a process that knew of more rows
+            self.anchors = _draw_anchors(rows)
         self.sections = [
             torch.from_numpy(np.memmap(folder / name, "<f2", mode="c", shape=(rows, len(mean))))
             for name, mean in zip(_names(card), card["mean"], strict=True)
@@ -64,15 +69,19 @@ class Embeddings:
 
 def _is_whole(folder: Path, store: FeatureStore) -> bool:
     card = _read(folder)
-    return card is not None and card["report"] == _report_hash(store) and card["rows"] == len(store)
+    # Another process may have appended to the rows since the store was opened, and embedded those too.
+    return card is not None and card["report"] == _report_hash(store) and card["rows"] >= len(store)
 
 
 @torch.inference_mode()
 def _complete(folder: Path, store: FeatureStore) -> None:
     """Makes the embeddings of the rows that have none; a killed process leaves whole rows behind."""
+    if _is_whole(folder, store):  # by now
+        return
     card = _read(folder)
-    if card is None or card["report"] != _report_hash(store) or not _serves(card, len(store)):
-        folder.mkdir(exist_ok=True)
+    if card is None or card["report"] != _report_hash(store) or len(store) > 2 * card["drawn_from"]:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         card = _new_card(store)
     probes = Probes(store.model, card["sentences"])
     means = [torch.tensor(mean, device=store.model.device) for mean in card["mean"]]
@@ -100,8 +109,7 @@ def _complete(folder: Path, store: FeatureStore) -> None:
 
 def _new_card(store: FeatureStore) -> dict[str, Any]:
     """Draws the anchors, and chooses on them what to keep."""
-    random = np.random.default_rng(0)
-    anchors = np.sort(random.choice(len(store), min(ANCHORS, len(store)), replace=False))
+    anchors = _draw_anchors(len(store))
     sentences = choose_sentences(store.model, store, anchors)
     probes = Probes(store.model, sentences)
     step = probes.images_at_once(store)
@@ -127,9 +135,8 @@ def _embedded(store: FeatureStore, rows: Rows, probes: Probes, words: list[Tenso
     return [said[:, places] for said, places in zip(probes.said(store, rows), words, strict=True)]
 
 
-def _serves(card: dict[str, Any], rows: int) -> bool:
-    """Whether what was chosen when the store had fewer rows serves for all, and no row has gone."""
-    return bool(card["rows"] <= rows and card["drawn_from"] <= rows <= 2 * card["drawn_from"])
+def _draw_anchors(rows: int) -> npt.NDArray[np.int64]:
+    return np.sort(np.random.default_rng(0).choice(rows, min(ANCHORS, rows), replace=False))
 
 
 def _read(folder: Path) -> dict[str, Any] | None:

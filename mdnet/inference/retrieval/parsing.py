@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from mdnet.data.statements import StatementReader
 from mdnet.data.text import ReportTokenizer, join_words, split_words
@@ -27,6 +28,7 @@ _SEMICOLONS = frozenset(";；")
 _COMMAS = frozenset(",，、")
 _AND = "and"
 _SHORTEST = 4  # letters of a word whose other forms are looked for
+_MOST_NAMED = 10  # unknown words, in an error
 _EXAMPLE = "as in 'frequent mitosis, polarity lost'"
 
 
@@ -35,7 +37,8 @@ def parse_query(text: str, model: MDNet, *, statements: StatementReader | None =
 
     A part names its sections (by the names of sections, aspects and classes, or by what `statements` reads
     in it); one that names none may be of any. A word that the vocabulary lacks is read as the form that it
-    has ("crowd" as "crowding", "low-grade" as "low grade"), which is logged.
+    has ("crowd" as "crowding", "low-grade" as "low grade"), and a sign that it lacks is left out; both are
+    logged.
 
     Args:
         text: In words of the model.
@@ -49,14 +52,14 @@ def parse_query(text: str, model: MDNet, *, statements: StatementReader | None =
     if model.report is None or model.tokenizer is None:
         raise ConfigurationError("the model writes no report, so no text finds an image; take one that does")
     words = _known_words(split_words(text), model.tokenizer)
-    if not any(map(_is_word, words)):
-        raise ConfigurationError(f"the query {text!r} has no word: say what to look for, {_EXAMPLE}")
     meanings = Meanings(model, statements)
     parts = []
     for sentence in _sentences(words):
         for part in _parts(sentence, meanings):
-            written = join_words(part)
+            written = join_words(_without_unknown_signs(part, model.tokenizer))
             parts.append(QueryPart(written, meanings.sections_of(written) or tuple(model.config.sections)))
+    if not parts:
+        raise ConfigurationError(f"the query {text!r} has no word: say what to look for, {_EXAMPLE}")
     return Query(tuple(parts))
 
 
@@ -113,34 +116,51 @@ def _known_words(words: Sequence[str], tokenizer: ReportTokenizer) -> list[str]:
     Raises:
         ConfigurationError: It has no form of some of them.
     """
-    known, unknown = [], []
+    known, unknown = [], dict[str, None]()
     for word in words:
-        if not _is_word(word) or tokenizer.unknown_id not in tokenizer.encode(word):
+        if not _is_word(word) or _is_known(word, tokenizer):
             known.append(word)
         elif forms := _forms_of(word, tokenizer):
             _log.warning("%r is read as %r, which the model knows", word, " ".join(forms))
             known += forms
         else:
-            unknown.append(word)
+            unknown[word] = None
     if unknown:
-        named = "; ".join(f"{word!r}{_near(word, tokenizer)}" for word in dict.fromkeys(unknown))
-        raise ConfigurationError(f"words that the model does not know: {named}; use words of its reports")
+        named = [f"{word!r}{_near(word, tokenizer)}" for word in list(unknown)[:_MOST_NAMED]]
+        if len(unknown) > len(named):
+            named.append(f"and {len(unknown) - len(named)} more")
+        raise ConfigurationError(
+            f"words that the model does not know: {'; '.join(named)}; use words of its reports"
+        )
     return known
+
+
+def _without_unknown_signs(words: Sequence[str], tokenizer: ReportTokenizer) -> Iterator[str]:
+    """What is left would else be scored by how likely the model writes an unknown word."""
+    for word in words:
+        if _is_word(word) or _is_known(word, tokenizer):
+            yield word
+        else:
+            _log.warning("%r is left out: the model does not know it", word)
 
 
 def _forms_of(word: str, tokenizer: ReportTokenizer) -> list[str]:
     """What a word is read as: its parts between hyphens, else the commonest word of the same stem."""
-    from nltk.stem.snowball import SnowballStemmer  # Porter's second stemmer of English
-
     pieces = word.split("-")
     if len(pieces) > 1 and all(piece in tokenizer for piece in pieces):
         return pieces
     if len(word) < _SHORTEST or not word.isascii() or not word.isalpha():
         return []
-    stemmer = SnowballStemmer("english")
-    stem = stemmer.stem(word)
-    alike = [known for known in _vocabulary(tokenizer) if stemmer.stem(known) == stem]
+    alike = [known for known in _vocabulary(tokenizer) if _stem(known) == _stem(word)]
     return sorted(alike, key=tokenizer.id_of)[:1]  # the numbers of a vocabulary of words go by their counts
+
+
+@lru_cache(maxsize=1 << 16)  # a long query asks for those of the whole vocabulary again and again
+def _stem(word: str) -> str:
+    from nltk.stem.snowball import SnowballStemmer  # Porter's second stemmer of English
+
+    stem: str = SnowballStemmer("english").stem(word)
+    return stem
 
 
 def _near(word: str, tokenizer: ReportTokenizer) -> str:
@@ -156,3 +176,7 @@ def _vocabulary(tokenizer: ReportTokenizer) -> list[str]:
 
 def _is_word(word: str) -> bool:
     return any(character.isalnum() for character in word)
+
+
+def _is_known(word: str, tokenizer: ReportTokenizer) -> bool:
+    return tokenizer.unknown_id not in tokenizer.encode(word)

@@ -13,7 +13,7 @@ stands. benchmarks/retrieval_quality.py measures both.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,6 @@ import numpy.typing as npt
 import torch
 
 from mdnet.data.statements import StatementReader
-from mdnet.data.text import split_words
 from mdnet.inference.decoding import decode
 from mdnet.inference.decoding_config import DecodingConfig
 from mdnet.inference.retrieval.exact import score_query_parts
@@ -143,12 +142,17 @@ def _sentences(
         texts += tokens[scores.isfinite()].tolist()
     decoded = dict.fromkeys(map(model.tokenizer.decode, texts))
     stating = [text for text in decoded if text and meanings.agrees(text, statement)]
-    return tuple(QueryPart(text, (aspect.name,)) for text in _exclusive(stating))
+    return tuple(QueryPart(text, (aspect.name,)) for text in _exclusive(stating, model.tokenizer.encode))
 
 
-def _exclusive(texts: Sequence[str]) -> list[str]:
-    """Those of the texts that do not begin with another of them: a report begins with one of them at most."""
-    words = [tuple(split_words(text)) for text in texts]
+def _exclusive(texts: Sequence[str], encode: Callable[[str], list[int]]) -> list[str]:
+    """Those of the texts that do not begin with another of them: a report begins with one of them at most.
+
+    Args:
+        texts: All different.
+        encode: Of the model: of pieces of words, "normally" begins with "normal".
+    """
+    words = [encode(text) for text in texts]
     return [
         text
         for text, own in zip(texts, words, strict=True)

@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from mdnet.inference.finding import AspectFinding
 from mdnet.inference.predictor import aspect_finding
-from mdnet.inference.retrieval.candidates import CandidateIndex
 from mdnet.inference.retrieval.phrasing import PhrasedPart, score_parts
 from mdnet.inference.retrieval.store import FeatureStore
-from mdnet.inference.retrieval.two_stage import EXACT_BELOW, Hit, similar_images
+from mdnet.inference.retrieval.two_stage import Hit, find_rows, similar_images
 from mdnet.models.mdnet import MDNet
 
 __all__ = ["RankedImage", "rank_alike", "rank_images"]
@@ -59,17 +58,15 @@ def rank_images(
         store: The images.
         parts: As `phrase_query` gives them.
         top: How many.
-        exact: Score every image, not the candidates alone in a store of `EXACT_BELOW` or more.
+        exact: Score every image of a large store too (`mdnet.inference.retrieval.two_stage.search`).
     """
-    if exact or len(store) < EXACT_BELOW:
-        rows = np.argsort(-score_parts(model, store, parts).sum(axis=0), kind="stable")[:top]
-    else:
-        rows, _ = CandidateIndex.of_store(store).find_best(
-            lambda some: score_parts(model, store, parts, rows=some),
-            [sorted({section for text in part.texts for section in text.sections}) for part in parts],
-            top=top,
-        )
-    scores = score_parts(model, store, parts, rows=rows)  # (parts, images)
+    rows, scores = find_rows(
+        store,
+        lambda some: score_parts(model, store, parts, rows=some),
+        [sorted({section for text in part.texts for section in text.sections}) for part in parts],
+        top=top,
+        two_stage=False if exact else None,
+    )
     hits = [
         Hit(store.sources[row], row, score)
         for row, score in zip(rows.tolist(), scores.sum(axis=0).tolist(), strict=True)

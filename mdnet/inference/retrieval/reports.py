@@ -75,7 +75,7 @@ def rank_reports(
     names = list(first.values())
     reports = [whole[name] for name in names]
     features = model.encode(*predictor.strips([predictor.decoded(image)]))
-    logits = model.heads(features.blocks)[0] if model.heads is not None else None
+    logits = model.heads(features)[0] if model.heads is not None else None
     encoded = EncodedImage(features, model.guides(logits))
     scores = report_log_likelihoods(model, [encoded], reports)[:, 0]
     return [

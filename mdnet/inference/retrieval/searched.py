@@ -18,13 +18,12 @@ from mdnet.errors import ConfigurationError, DataError, WeightsError
 from mdnet.files import file_name
 from mdnet.inference.bulk.inputs import list_inputs
 from mdnet.inference.predictor import Predictor
-from mdnet.inference.retrieval.store import FeatureStore
+from mdnet.inference.retrieval.store import FeatureStore, NoImageError
+from mdnet.inference.retrieval.store_files import StoreFiles
 
 __all__ = ["Searched", "open_searched"]
 
 _log = logging.getLogger(__name__)
-
-_CARD = "card.json"  # of a feature store
 
 
 @dataclass(frozen=True)
@@ -41,9 +40,15 @@ class Searched:
     store: FeatureStore
     broken: tuple[str, ...] = ()
 
-    def name_of(self, source: str) -> str:
-        """A source of the store under the name of the folder."""
-        return source.replace(f"{self.folder.resolve()}{os.sep}", f"{self.folder}{os.sep}")
+    def name_of(self, row: int, *, in_folder: bool = False) -> str:
+        """A study of the store by the paths of its images, under the name of the folder or relative to it."""
+        root = self.folder.resolve()
+        names = []
+        for path in map(Path, self.store.images[row]):
+            if path.is_relative_to(root):
+                path = path.relative_to(root) if in_folder else self.folder / path.relative_to(root)
+            names.append(str(path))
+        return " + ".join(names)
 
 
 def open_searched(folder: Path, predictor: Predictor, *, features: Path | None = None) -> Searched:
@@ -55,10 +60,11 @@ def open_searched(folder: Path, predictor: Predictor, *, features: Path | None =
         features: Folder to keep them in; one in the cache unless named.
 
     Raises:
-        ConfigurationError: No image there, or none that can be read.
-        WeightsError: `features` holds those of other weights.
+        ConfigurationError: No image there, or none that can be read; or `features` holds other things.
+        DataError: `features` is damaged.
+        WeightsError: It holds those of other weights.
     """
-    if (folder / _CARD).is_file():
+    if StoreFiles.are_in(folder):
         return Searched(folder, FeatureStore.open(folder, model=predictor.model))
     inputs = list_inputs([str(folder.resolve())])
     place = features or _place(folder, predictor)
@@ -72,9 +78,7 @@ def open_searched(folder: Path, predictor: Predictor, *, features: Path | None =
         shutil.rmtree(place)
         broken = [str(each) for each in inputs.unreadable]
         store = FeatureStore.build(place, predictor, inputs.studies, broken=broken)
-    except ConfigurationError as error:
-        if not broken or (place / _CARD).is_file():
-            raise
+    except NoImageError as error:
         raise ConfigurationError(f"{folder}: none of its images can be read: {broken[0]}") from error
     return Searched(folder, store, tuple(broken))
 

@@ -26,7 +26,7 @@ import mdnet
 from mdnet.data.shard_index import shard_of
 from mdnet.data.study import Study
 from mdnet.data.views import as_strips
-from mdnet.errors import ConfigurationError, ImageError, WeightsError
+from mdnet.errors import ConfigurationError, DataError, ImageError, WeightsError
 from mdnet.inference.reading import ReadStudy, images_of, source_of
 from mdnet.inference.retrieval.store_files import Card, Kept, StoreFiles
 from mdnet.models.image_module import ImageFeatures
@@ -35,7 +35,7 @@ from mdnet.models.mdnet import MDNet
 if TYPE_CHECKING:
     from mdnet.inference.predictor import Predictor
 
-__all__ = ["FeatureStore", "Rows", "card_of", "rows_of_features", "weights_hash"]
+__all__ = ["FeatureStore", "NoImageError", "Rows", "card_of", "rows_of_features", "weights_hash"]
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +43,10 @@ _BAR_AFTER = 2.0  # seconds
 _ENCODER = ("image.", "heads.")  # what computes features and logits
 
 Rows = slice | npt.NDArray[np.int64]
+
+
+class NoImageError(ConfigurationError):
+    """None of the images can be read."""
 
 
 class FeatureStore:
@@ -53,6 +57,7 @@ class FeatureStore:
         rows_folder: Where these rows are: what stands there goes with them.
         model: Whose features they are.
         sources: What findings would call the studies.
+        images: Paths of each study's images.
         pooled: C(I), the mean over positions, (N, D).
 
     Args:
@@ -64,9 +69,10 @@ class FeatureStore:
         self.folder, self.rows_folder = files.folder, files.rows_folder
         self.model, self.card = model, files.card
         self.sources: Sequence[str] = [each.source for each in files.kept]
+        self.images = [tuple(path for path, *_ in each.images) for each in files.kept]
         self.pooled: npt.NDArray[np.float32] = files.array("pooled.float32")  # type: ignore[assignment]
         self._grids, self._logits = files.array("grids.float16"), files.array("logits.float32")
-        self._images = np.array([len(each.images) for each in files.kept], np.int64)
+        self._views = np.array([len(each) for each in self.images], np.int64)
 
     @classmethod
     def open(cls, folder: Path, *, model: MDNet) -> FeatureStore:
@@ -93,17 +99,19 @@ class FeatureStore:
         """The store of these studies: adds what is missing or has changed, drops what is gone.
 
         An image has changed when its size or its time of modification has. A killed build goes on where it
-        stopped. The rows are in order of addition.
+        stopped. The rows are in order of addition. Where nothing is to be done, nothing is written.
 
         Args:
-            folder: New or empty, or that of a store.
+            folder: New or empty, or of a store.
             predictor: Whose model encodes the images.
             sources: Studies of 1 to `model.views` images; of a `Study` the first.
             broken: Takes a line for every study that cannot be read, which is passed over.
 
         Raises:
-            ConfigurationError: Another process builds the same store; or no image can be read.
-            WeightsError: The folder has features of other weights or another preprocessing.
+            ConfigurationError: Another process builds the same store; or the folder holds other things.
+            NoImageError: No image can be read.
+            DataError: The store is damaged.
+            WeightsError: It has features of other weights or another preprocessing.
         """
         wanted: dict[Kept, int] = {}
         for place, source in enumerate(sources):
@@ -111,23 +119,12 @@ class FeatureStore:
                 wanted.setdefault(_identity(source, predictor.model.views, place), place)
             except OSError as error:
                 broken.append(f"{error.filename}: {error.strerror}; passed over")
-        with StoreFiles.writing(folder):
-            files: StoreFiles | None = None
-            if (folder / "card.json").is_file():
-                files = StoreFiles(folder)
-                _check_card(folder, files.card, predictor.model)
-                files.keep(np.array([r for r, each in enumerate(files.kept) if each in wanted], np.int64))
-                for each in files.kept:
-                    del wanted[each]
-            missing = list(wanted.items())
-            with tqdm(total=len(missing), unit="image", delay=_BAR_AFTER, disable=None) as bar:
-                for start in range(0, len(missing), predictor.batch_size):
-                    batch = missing[start : start + predictor.batch_size]
-                    studies = [(kept, sources[place], place) for kept, place in batch]
-                    files = _add(folder, files, predictor, studies, broken)
-                    bar.update(len(batch))
+        files = _up_to_date(folder, predictor.model, wanted)
         if files is None:
-            raise ConfigurationError(
+            with StoreFiles.writing(folder):
+                files = _bring_up_to_date(folder, predictor, sources, wanted, broken=broken)
+        if files is None or not files.kept:
+            raise NoImageError(
                 f"{folder}: no image to keep features of; give at least one that can be read"
                 + (f" ({broken[0]})" if broken else "")
             )
@@ -140,7 +137,7 @@ class FeatureStore:
         """C(I) of some studies as the model computes with it, without blocks."""
         grid = torch.from_numpy(np.array(self._grids[rows])).to(self.model.device).to(self.model.dtype)
         views, present = self.card.views, None
-        images = self._images[rows]
+        images = self._views[rows]
         if (images < views).any():
             present = torch.from_numpy(np.arange(views) < images[:, None]).to(grid.device)
         return ImageFeatures((), grid, self.card.rows, self.card.columns, views, present)
@@ -182,6 +179,50 @@ def rows_of_features(
     }
 
 
+def _up_to_date(folder: Path, model: MDNet, wanted: Mapping[Kept, int]) -> StoreFiles | None:
+    """The store in a folder if it has these studies and no other: its readers need no lock."""
+    if not StoreFiles.are_in(folder):
+        return None
+    try:
+        files = StoreFiles(folder)
+    except DataError:  # maybe another process is just replacing the rows; the lock will tell
+        return None
+    _check_card(folder, files.card, model)
+    return files if set(files.kept) == wanted.keys() else None
+
+
+def _bring_up_to_date(
+    folder: Path,
+    predictor: Predictor,
+    sources: Sequence[Path | Study | Sequence[Path]],
+    wanted: Mapping[Kept, int],
+    *,
+    broken: list[str],
+) -> StoreFiles | None:
+    """The store with these studies (`wanted`, with their places in `sources`) and no other.
+
+    None where there is none, and no study can be read.
+    """
+    files: StoreFiles | None = None
+    missing = dict(wanted)
+    if StoreFiles.are_in(folder):
+        files = StoreFiles(folder)
+        _check_card(folder, files.card, predictor.model)
+        files.keep(np.array([row for row, each in enumerate(files.kept) if each in wanted], np.int64))
+        for each in files.kept:
+            del missing[each]
+    studies = [(kept, sources[place], place) for kept, place in missing.items()]
+    with tqdm(total=len(studies), unit="image", delay=_BAR_AFTER, disable=None) as bar:
+        for start in range(0, len(studies), predictor.batch_size):
+            batch = studies[start : start + predictor.batch_size]
+            files = _add(folder, files, predictor, batch, broken)
+            bar.update(len(batch))
+    if files is not None and studies:
+        size = sum(file.stat().st_size for file in files.rows_folder.iterdir() if file.is_file())
+        _log.info("%s: keeps the features of %d studies, %.2f MB", folder, len(files.kept), size / 1e6)
+    return files
+
+
 @torch.inference_mode()
 def _add(
     folder: Path,
@@ -208,7 +249,7 @@ def _add(
     pixel_values = predictor.preprocessing.normalise(torch.from_numpy(strips).to(predictor.device))
     present = None if there is None else torch.from_numpy(there).to(predictor.device)
     features = model.encode(pixel_values, present)
-    logits = model.heads(features.blocks)[0] if model.heads is not None else {}
+    logits = model.heads(features)[0] if model.heads is not None else {}
     files = files or StoreFiles.create(folder, card_of(model, features, name=predictor.name))
     files.append([kept for kept, _ in read], rows_of_features(features, logits))
     return files

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mdnet.errors import ConfigurationError, DataError
-from mdnet.files import write_text
+from mdnet.files import naming_full_disk, write_text
 
 __all__ = ["Card", "Kept", "StoreFiles"]
 
@@ -91,36 +91,49 @@ class StoreFiles:
 
     Raises:
         ConfigurationError: There is no store in the folder.
-        DataError: It is damaged.
+        DataError: It is damaged, or of another version.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        try:
-            record = json.loads((folder / _CARD).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
+        if not self.are_in(folder):
             raise ConfigurationError(
                 f"{folder}: no feature store; name a folder that `mdnet retrieve` has kept features in"
-            ) from error
-        except ValueError as error:
-            raise DataError(folder / _CARD, "no JSON", "remove the folder and make it anew") from error
-        if record.get("format") != _FORMAT:
-            raise DataError(
-                folder / _CARD, f"format {record.get('format')}, not {_FORMAT}", "remove the folder"
             )
-        self.rows_folder = folder / record["folder"]
-        self.card = Card(**record["card"])
-        self.kept = list(_read_sources(self.rows_folder / _SOURCES))
-        sizes = [
-            (self.rows_folder / name).stat().st_size // (dtype.itemsize * int(np.prod(shape)))
-            for name, (dtype, shape) in self.card.shapes().items()
-            if np.prod(shape)
-        ]
+        self.folder = folder
+        try:
+            self.card, self.rows_folder = _read_card(folder)
+            self.kept = list(_read_sources(self.rows_folder / _SOURCES))
+            sizes = [
+                (self.rows_folder / name).stat().st_size // (dtype.itemsize * int(np.prod(shape)))
+                for name, (dtype, shape) in self.card.shapes().items()
+                if np.prod(shape)
+            ]
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            mend = "name another folder, or remove this one to have it made anew"
+            raise DataError(folder, f"a feature store that cannot be read ({error})", mend) from error
         del self.kept[min(sizes) :]  # lines that a power cut let come before their rows
+
+    @staticmethod
+    def are_in(folder: Path) -> bool:
+        """Whether a folder holds a store, by its card: other things have a `card.json`, too."""
+        try:
+            record = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return False
+        return isinstance(record, dict) and {"format", "folder", "card"} <= record.keys()
 
     @classmethod
     def create(cls, folder: Path, card: Card) -> StoreFiles:
-        """A store of no row."""
+        """A store of no row.
+
+        Raises:
+            ConfigurationError: The folder holds something else.
+        """
+        own = {"rows-0", *card.shapes(), _SOURCES}  # of a process that was killed before it wrote the card
+        if any(each.name not in own and not each.name.endswith(".partial") for each in folder.rglob("*")):
+            raise ConfigurationError(
+                f"{folder}: holds other files than features; name a new folder, or an empty one"
+            )
         _new_rows(folder / "rows-0", card)
         _name_rows(folder, card, folder / "rows-0")
         return cls(folder)
@@ -141,6 +154,8 @@ class StoreFiles:
                 os.fsync(file.fileno())
         with (self.rows_folder / _SOURCES).open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(asdict(each)) + "\n" for each in kept)
+            file.flush()
+            os.fsync(file.fileno())
         self.kept += kept
 
     def keep(self, rows: npt.NDArray[np.int64]) -> None:
@@ -159,6 +174,8 @@ class StoreFiles:
             with (new / name).open("wb") as file:
                 for start in range(0, len(rows), _ROWS_AT_ONCE):
                     file.write(np.ascontiguousarray(array[rows[start : start + _ROWS_AT_ONCE]]).data)
+                file.flush()
+                os.fsync(file.fileno())
         self.kept = [self.kept[row] for row in rows.tolist()]
         lines = (json.dumps(asdict(each)) + "\n" for each in self.kept)
         write_text(new / _SOURCES, "".join(lines))
@@ -180,23 +197,25 @@ class StoreFiles:
 
         Raises:
             ConfigurationError: Another one does.
+            OSError: The disk is full; the rows that were there stay.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        if sys.platform == "win32":
-            yield
-            return
-        import fcntl
+        with naming_full_disk(folder):
+            if sys.platform == "win32":
+                yield
+                return
+            import fcntl
 
-        lock = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield
-        except BlockingIOError as error:
-            raise ConfigurationError(
-                f"{folder}: another process is adding features to it; wait for it, or name another folder"
-            ) from error
-        finally:
-            os.close(lock)
+            lock = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                yield
+            except BlockingIOError as error:
+                raise ConfigurationError(
+                    f"{folder}: another process is adding features to it; wait for it, or name another folder"
+                ) from error
+            finally:
+                os.close(lock)
 
 
 def _new_rows(folder: Path, card: Card) -> None:
@@ -209,6 +228,19 @@ def _new_rows(folder: Path, card: Card) -> None:
 def _name_rows(folder: Path, card: Card, rows: Path) -> None:
     record = {"format": _FORMAT, "folder": rows.name, "card": asdict(card)}
     write_text(folder / _CARD, json.dumps(record, indent=1) + "\n")
+
+
+def _read_card(folder: Path) -> tuple[Card, Path]:
+    """The card, and the folder of the rows.
+
+    Raises:
+        ValueError: They are of another format.
+        TypeError: The card lacks something.
+    """
+    record = json.loads((folder / _CARD).read_text(encoding="utf-8"))
+    if record["format"] != _FORMAT:
+        raise ValueError(f"format {record['format']}, not {_FORMAT}")
+    return Card(**record["card"]), folder / record["folder"]
 
 
 def _read_sources(file: Path) -> Iterator[Kept]:

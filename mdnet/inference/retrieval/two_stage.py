@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,12 @@ import numpy.typing as npt
 
 from mdnet.errors import ConfigurationError
 from mdnet.inference.retrieval.candidates import CandidateIndex
-from mdnet.inference.retrieval.exact import score_exactly, score_query_parts
+from mdnet.inference.retrieval.exact import score_query_parts
 from mdnet.inference.retrieval.query import Query
 from mdnet.inference.retrieval.store import FeatureStore
 from mdnet.models.mdnet import MDNet
 
-__all__ = ["EXACT_BELOW", "Hit", "search", "similar_images"]
+__all__ = ["EXACT_BELOW", "Hit", "find_rows", "search", "similar_images"]
 
 EXACT_BELOW = 5000
 """Images of a store, below which an exact ranking takes about a second."""
@@ -52,23 +53,47 @@ def search(
             made at the first search; or every image. None: candidates of a store of `EXACT_BELOW` or more.
 
     Raises:
-        ConfigurationError: As `score_exactly`; or `top` is below 1.
+        ConfigurationError: As `score_query_parts`; or `top` is below 1.
+    """
+    rows, scores = find_rows(
+        store,
+        lambda some: score_query_parts(model, store, query.parts, rows=some),
+        [part.sections for part in query.parts],
+        top=top,
+        two_stage=two_stage,
+    )
+    return _hits(store, rows, scores.sum(axis=0))
+
+
+def find_rows(
+    store: FeatureStore,
+    score: Callable[[npt.NDArray[np.int64] | None], npt.NDArray[np.float64]],
+    sections: Sequence[Sequence[str]],
+    *,
+    top: int,
+    two_stage: bool | None = None,
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The rows whose parts' scores sum to most, best first, and their scores (parts, rows).
+
+    Args:
+        store: The images.
+        score: From some rows (n,), or None for all, to exact scores (parts, n).
+        sections: Of every part those that may say it.
+        top: How many.
+        two_stage: As `search` has it.
+
+    Raises:
+        ConfigurationError: `top` is below 1.
     """
     if top < 1:
         raise ConfigurationError(f"top is {top}: ask for 1 image or more")
     if two_stage is None:
         two_stage = len(store) >= EXACT_BELOW
     if two_stage:
-        rows, scores = CandidateIndex.of_store(store).find_best(
-            lambda rows: score_query_parts(model, store, query.parts, rows=rows),
-            [part.sections for part in query.parts],
-            top=top,
-        )
-    else:
-        scores = score_exactly(model, store, [query])[0]
-        rows = np.argsort(-scores, kind="stable")[:top]
-        scores = scores[rows]
-    return _hits(store, rows, scores)
+        return CandidateIndex.of_store(store).find_best(score, sections, top=top)
+    scores = score(None)
+    rows = np.argsort(-scores.sum(axis=0), kind="stable")[:top]
+    return rows, scores[:, rows]
 
 
 def similar_images(store: FeatureStore, image: int | npt.NDArray[np.float32], *, top: int = 10) -> list[Hit]:

@@ -27,7 +27,7 @@ def store_of(folder: Path, model: MDNet, pixels: torch.Tensor, present=None) -> 
     """A store of images given as pixels."""
     with torch.inference_mode():
         features = model.encode(pixels, present)
-        logits = model.heads(features.blocks)[0] if model.heads is not None else {}
+        logits = model.heads(features)[0] if model.heads is not None else {}
     there = np.ones(len(pixels), int) if present is None else present.sum(dim=1).tolist()
     kept = [Kept(f"{n}", (("", 0, 0),) * there[n]) for n in range(len(pixels))]
     files = StoreFiles.create(folder, card_of(model, features, name=""))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from mdnet.errors import ConfigurationError, WeightsError
+from mdnet.errors import ConfigurationError, DataError, WeightsError
 from mdnet.inference.predictor import Predictor
 from mdnet.inference.retrieval import store as store_module
+from mdnet.inference.retrieval import store_files
 from mdnet.inference.retrieval.store import FeatureStore
 from mdnet.inference.retrieval.store_files import StoreFiles
 
@@ -44,7 +47,7 @@ def assert_holds(store: FeatureStore, predictor: Predictor, images: list[Path]) 
     rows = np.array([store.sources.index(str(path)) for path in images])
     with torch.inference_mode():
         expected = predictor.model.encode(predictor.strips([predictor.decoded(path) for path in images])[0])
-        logits, _ = predictor.model.heads(expected.blocks)
+        logits, _ = predictor.model.heads(expected)
     found = store.features(rows)
     torch.testing.assert_close(found.grid, expected.grid, rtol=2**-11, atol=1e-6)  # of half precision
     assert (found.rows, found.columns) == (expected.rows, expected.columns)
@@ -176,6 +179,109 @@ def test_two_builds_of_one_store_do_not_mix(tmp_path, predictor, images):
         pytest.raises(ConfigurationError, match="another process"),
     ):
         build(tmp_path / "store", predictor, images)
+
+
+def test_a_store_that_has_all_images_is_neither_locked_nor_written(tmp_path, predictor, images, monkeypatch):
+    build(tmp_path / "store", predictor, images)
+    with StoreFiles.writing(tmp_path / "store"):  # as another process does
+        assert_holds(build(tmp_path / "store", predictor, images), predictor, images)
+        with pytest.raises(ConfigurationError, match="another process"):
+            build(tmp_path / "store", predictor, images[1:])
+    monkeypatch.setattr(StoreFiles, "keep", lambda *_: pytest.fail("written"))
+    build(tmp_path / "store", predictor, images)
+
+
+def test_where_features_are_and_how_large_is_said_when_they_grow(tmp_path, predictor, caplog):
+    many = [draw_image(tmp_path / f"further{number}.png", number) for number in range(20)]
+    with caplog.at_level("INFO", "mdnet"):
+        store = build(tmp_path / "store", predictor, many)
+        size = sum(file.stat().st_size for file in store.rows_folder.iterdir())
+        build(tmp_path / "store", predictor, many)  # nothing is new
+        build(tmp_path / "store", predictor, many[1:])
+    assert caplog.messages == [f"{tmp_path / 'store'}: keeps the features of 20 studies, {size / 1e6:.2f} MB"]
+    assert size > 1e4  # that is no 0.00
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path, predictor, images):
+    folder = tmp_path / "project"
+    for name in ("rows-0/mine.txt", "rows-1/mine.txt", "card.json"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text('{"license": "mine"}')
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ConfigurationError, match="project: holds other files than features"):
+        build(folder, predictor, images)
+    assert sorted(folder.rglob("*")) == before
+    with pytest.raises(ConfigurationError, match="no feature store"):
+        FeatureStore.open(folder, model=predictor.model)
+
+
+def test_what_a_process_left_that_was_killed_before_the_card_is_taken_over(
+    tmp_path, predictor, images, monkeypatch
+):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store_files, "_name_rows", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "store", predictor, images)
+    monkeypatch.undo()
+    assert_holds(build(tmp_path / "store", predictor, images), predictor, images)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda rows: shutil.rmtree(rows),
+        lambda rows: (rows / "grids.float16").unlink(),
+        lambda rows: (rows / "sources.jsonl").write_text("{}\n"),
+        lambda rows: (rows / "sources.jsonl").write_bytes(b"\0\n"),
+    ],
+)
+def test_a_damaged_store_is_said_to_be_one(tmp_path, predictor, images, damage):
+    build(tmp_path / "store", predictor, images[:1])
+    damage(tmp_path / "store" / "rows-0")
+    for attempt in (
+        lambda: FeatureStore.open(tmp_path / "store", model=predictor.model),
+        lambda: build(tmp_path / "store", predictor, images),
+    ):
+        with pytest.raises(DataError, match=r"cannot be read .*remove this one to have it made anew"):
+            attempt()
+
+
+def test_a_full_disk_is_named_and_costs_no_row(tmp_path, predictor, images, monkeypatch):
+    build(tmp_path / "store", predictor, images[:2])
+    fsync = os.fsync
+
+    def full(descriptor):
+        fsync(descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store_files.os, "fsync", full)
+    with pytest.raises(OSError, match="free some space or name another folder") as error:
+        build(tmp_path / "store", predictor, images)
+    assert error.value.filename == str(tmp_path / "store")
+    monkeypatch.undo()
+    assert len(FeatureStore.open(tmp_path / "store", model=predictor.model)) == 2
+    assert_holds(build(tmp_path / "store", predictor, images), predictor, images)
+
+
+def test_rows_are_on_the_disk_before_they_count(tmp_path, predictor, images, monkeypatch):
+    """All of a store is flushed, for what a power cut loses must not be what the card or a line names."""
+    flushed: set[int] = set()
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda each: (flushed.add(os.fstat(each).st_ino), fsync(each)))
+    for wanted in (images, images[1:]):  # appended, and copied
+        rows = build(tmp_path / "store", predictor, wanted).rows_folder
+        assert {file.stat().st_ino for file in rows.iterdir()} <= flushed
+
+
+def test_a_store_whose_images_all_broke_has_none_to_search(tmp_path, predictor, images):
+    build(tmp_path / "store", predictor, images[:1])
+    images[0].write_bytes(b"no image")
+    with pytest.raises(ConfigurationError, match=r"at least one that can be read \(.*image0.png"):
+        build(tmp_path / "store", predictor, images[:1])
+    draw_image(images[0], 7)
+    assert_holds(build(tmp_path / "store", predictor, images[:1]), predictor, images[:1])
 
 
 def test_activations_beyond_half_precision_stay_numbers(tmp_path, predictor, images):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mdnet.data.phantom import LABEL_SPACE, stated_class
+from mdnet.data.text import ReportTokenizer, split_words
 from mdnet.inference.predictor import Predictor
 from mdnet.inference.retrieval.looking import looks_of
 from mdnet.inference.retrieval.parsing import parse_query
@@ -51,7 +52,19 @@ def test_the_probabilities_of_the_classes_of_an_aspect_sum_to_no_more_than_one(p
 
 
 def test_texts_that_begin_with_another_are_left_out():
-    assert _exclusive(["No nuclei.", "No.", "No nuclei", "A nucleus."]) == ["No.", "No nuclei", "A nucleus."]
+    assert _exclusive(["No nuclei.", "No.", "No nuclei", "A nucleus."], split_words) == [
+        "No.",
+        "No nuclei",
+        "A nucleus.",
+    ]
+
+
+def test_of_pieces_of_words_a_text_begins_with_another_within_a_word():
+    texts = ["it is normal", "it is normally so", "it is so"]
+    tokenizer = ReportTokenizer.build([texts[0], texts[2]], ["report"], kind="bpe", vocabulary_size=400)
+    first, second = map(tokenizer.encode, texts[:2])
+    assert second[: len(first)] == first
+    assert _exclusive(texts, tokenizer.encode) == ["it is normal", "it is so"]
 
 
 def test_the_order_of_words_does_not_change_the_ranking(predictor, store):
@@ -101,9 +114,9 @@ def test_an_image_is_most_like_itself_and_is_left_out_where_it_is_the_one_asked_
 def test_candidates_of_a_large_store_are_scored_as_every_image_is(predictor, store, monkeypatch):
     parts = phrased("frequent mitosis, polarity lost, nuclei", predictor, store)
     every = rank_images(predictor.model, store, parts, top=5)
-    monkeypatch.setattr("mdnet.inference.retrieval.ranking.EXACT_BELOW", 0)
+    monkeypatch.setattr("mdnet.inference.retrieval.two_stage.EXACT_BELOW", 0)
     candidates = rank_images(predictor.model, store, parts, top=5)
     assert [each.hit.row for each in candidates] == [each.hit.row for each in every]
     assert [each.hit.score for each in candidates] == pytest.approx([each.hit.score for each in every])
-    monkeypatch.setattr("mdnet.inference.retrieval.ranking.CandidateIndex", None)
+    monkeypatch.setattr("mdnet.inference.retrieval.two_stage.CandidateIndex", None)
     assert rank_images(predictor.model, store, parts, top=5, exact=True) == every

@@ -73,7 +73,22 @@ def test_words_the_model_does_not_know_are_all_named_with_those_it_may_have_been
     )
 
 
-@pytest.mark.parametrize("text", ["", " , ;", "..."])
+def test_of_many_unknown_words_ten_are_named(model):
+    with pytest.raises(ConfigurationError, match=r"'word9x'; and 20 more; use words of its reports$"):
+        parse_query(" ".join(f"word{number}x" for number in range(30)), model)
+
+
+@pytest.mark.parametrize(
+    ("text", "signs"),
+    [("(nuclei are large)", "()"), ('"nuclei: are large"!', '":"!'), ("nuclei are large？", "？")],
+)
+def test_signs_the_model_does_not_know_are_left_out_and_said(text, signs, model, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert read(text, model) == [("Nuclei are large", SECTIONS)]
+    assert caplog.messages == [f"{sign!r} is left out: the model does not know it" for sign in signs]
+
+
+@pytest.mark.parametrize("text", ["", " , ;", "...", "and", "(and), and"])
 def test_a_query_without_a_word_is_an_error(text, model):
     with pytest.raises(ConfigurationError, match="has no word"):
         parse_query(text, model)

@@ -150,13 +150,38 @@ def test_embeddings_go_on_after_a_kill_and_where_the_store_has_grown(model, stor
     assert max(Embeddings.of_store(doubled).anchors) >= IMAGES + 50  # drawn anew from all
 
 
-def test_another_report_module_has_other_embeddings(model, store, few, build_model):
-    first = Embeddings.of_store(store).sections[0].clone()
+def test_another_report_module_has_other_embeddings_and_those_in_use_stay(
+    model, store, few, build_model, monkeypatch
+):
+    mapped = Embeddings.of_store(store).sections[0]
+    first = mapped.clone()
     other = build_model(dtype=torch.float32)
     with torch.no_grad():
         other.report.output.weight.mul_(0.5)
-    again = Embeddings.of_store(FeatureStore.open(store.folder, model=other)).sections[0]
-    assert not torch.equal(first, again)
+    others = FeatureStore.open(store.folder, model=other)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embeddings, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            Embeddings.of_store(others)
+    torch.testing.assert_close(Embeddings.of_store(store).sections[0], first, rtol=0, atol=0)
+    assert not torch.equal(first, Embeddings.of_store(others).sections[0])
+    torch.testing.assert_close(mapped, first, rtol=0, atol=0)
+
+
+def test_who_knows_of_fewer_rows_takes_the_embeddings_that_are_there(model, store, few):
+    mapped = Embeddings.of_store(FeatureStore(fill(StoreFiles(store.folder), model, 50, seed=1), model))
+    before = [each.clone() for each in mapped.sections]
+    fewer = Embeddings.of_store(store)
+    assert fewer.anchors.max() < IMAGES
+    assert len(set(fewer.anchors.tolist())) == 40
+    for own, all_rows, kept in zip(fewer.sections, mapped.sections, before, strict=True):
+        torch.testing.assert_close(all_rows, kept, rtol=0, atol=0)
+        torch.testing.assert_close(own, kept[:IMAGES], rtol=0, atol=0)
+    assert len(search(model, store, QUERIES[0], top=IMAGES, two_stage=True)) == IMAGES
 
 
 def test_the_fit_is_weighted_ridge_regression():
@@ -189,4 +214,4 @@ def test_an_index_serves_any_exact_score(store, few):
     linear = Embeddings.of_store(store).sections[0].float().numpy()[:, 0].astype(np.float64)
     rows, scores = index.find_best(lambda rows: linear[rows][None], [("mitosis",)], top=5)
     assert rows.tolist() == np.lexsort((np.arange(IMAGES), -linear))[:5].tolist()
-    np.testing.assert_array_equal(scores, linear[rows])
+    np.testing.assert_array_equal(scores, linear[rows][None])

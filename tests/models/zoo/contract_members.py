@@ -1,4 +1,4 @@
-"""The members under contract: all names and a user's own, what makes each small, how outputs compare."""
+"""The members under contract: all names and a user's own ones, what makes each small, how outputs compare."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 from mdnet.models.outputs import MDNetOutput
 from mdnet.models.registry import get_architecture, list_models
 
-OWN = "patch_gru"
-MEMBERS = [*list_models(), OWN]
-WRITERS = [name for name in list_models() if get_architecture(name).writes] + [OWN]
+OWN = {"patch_gru": "own_member", "prototypes": "own_heads"}  # by the file that a user would write
+MEMBERS = [*list_models(), *OWN]
+WRITERS = [name for name in list_models() if get_architecture(name).writes] + [*OWN]
 LIMIT = 8  # words of a section
 
 
@@ -20,7 +20,8 @@ def narrow_options(name: str) -> dict[str, Any]:
     """What makes a member small, and in nothing else another."""
     options = get_architecture(name).options
     narrow: dict[str, Any] = {"embedding_size": 5, "hidden_size": 7, "attention_size": 6, "dropout": 0.0}
-    narrow |= {"image_size": 64 if "backbone" in options or name == OWN else 32, "maximum_words": LIMIT}
+    wide = "backbone" in options or name == "patch_gru"
+    narrow |= {"image_size": 64 if wide else 32, "maximum_words": LIMIT}
     if "backbone" not in options:
         narrow["widths"] = [4, 6, 8, 10][: len(options["widths"])]
         narrow["depths"] = [min(depth, 2) for depth in options["depths"]]

@@ -1,4 +1,4 @@
-"""The contract of the zoo: what every model does, one of a user's own (`own_member.py`) as well.
+"""The contract of the zoo: what every model does, a user's own (`own_member.py`, `own_heads.py`) as well.
 
 Each test is a clause. `member` stands for every name of `mdnet.list_models()`, `writer` for those that write
 reports; both are as published but narrow, and every number in them is random (float64).
@@ -45,11 +45,13 @@ from mdnet.training.trainer import Trainer
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_member() -> Iterator[None]:
+def own_members() -> Iterator[None]:
     """Registered as a user does it, by an import, and for this file alone."""
-    importlib.import_module("own_member")
+    for file in OWN.values():
+        importlib.import_module(file)
     yield
-    del registry._ARCHITECTURES[OWN]
+    for name in OWN:
+        del registry._ARCHITECTURES[name]
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +206,7 @@ def unscaled_losses(
 ) -> tuple[Tensor, Tensor | None]:
     """L_M and L_L of a pass in which no gradient is scaled."""
     features, config = model.encode(images), model.config
-    logits, _ = model.heads(features.blocks)
+    logits, _ = model.heads(features)
     classification = classification_loss(logits, labels, config.space)
     if tokens is None:
         return classification, None
