@@ -58,12 +58,6 @@ runs/weights/data/studies.jsonl: | setup
 	rm -rf runs/weights/data
 	$(BIN)/mdnet data phantom --out runs/weights/data --studies 10000 --seed 11
 
-weights-show_attend_tell: runs/members/data/studies.jsonl
-
-runs/members/data/studies.jsonl: | setup
-	rm -rf runs/members/data
-	$(BIN)/mdnet data phantom --out runs/members/data --studies 2400 --seed 31
-
 runs/weights/fresh/studies.jsonl: | setup
 	rm -rf runs/weights/fresh
 	$(BIN)/mdnet data phantom --out runs/weights/fresh --studies 500 --seed 20261120
