@@ -61,7 +61,7 @@ def decode(
     limit = maximum_words or model.config.maximum_words
     if config.constrained and agreement is None:
         raise ConfigurationError("constrained decoding has to read what texts state: give an agreement")
-    writer = Writer(model, features, prepared, copies=config.beams)
+    writer = Writer(model, features, prepared, words=limit, copies=config.beams)
     search: Search
     if config.method in ("beam", "diverse_beam"):
         search = search_beams(writer, config, limit=limit)

@@ -31,10 +31,13 @@ class Writer:
         model: In evaluation mode.
         features: C(I) of B studies.
         prepared: `model.prepare(features, ...)`.
+        words: What a row writes at most.
         copies: Rows K of each section.
     """
 
-    def __init__(self, model: MDNet, features: ImageFeatures, prepared: Prepared, *, copies: int = 1) -> None:
+    def __init__(
+        self, model: MDNet, features: ImageFeatures, prepared: Prepared, *, words: int, copies: int = 1
+    ) -> None:
         assert model.report is not None
         self._report, config = model.report, model.config
         self._grid = features.grid
@@ -49,11 +52,11 @@ class Writer:
 
         self._first = torch.empty(0, 0, 1)  # the first row of each section, in B R
         self.words = torch.tensor(config.begin_ids, device=self.device).expand(self.studies, -1)
-        self._prepared = prepared
         if copies > 1:
             places = torch.arange(self.sections, device=self.device).repeat_interleave(copies)
             self.words = self.words[:, places]
-            self._prepared = prepared.of_sections(places.expand(self.studies, -1))
+            prepared = prepared.of_sections(places.expand(self.studies, -1))
+        self._prepared = self._report.precompute(self._grid, prepared, words=words)
         self._state = self._report.initial_state(self._prepared)
         # What a row that is not to be written says: its end, for certain.
         self._end = torch.full((self.vocabulary_size,), -torch.inf, dtype=self.dtype, device=self.device)

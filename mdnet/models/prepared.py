@@ -27,6 +27,7 @@ class Prepared(NamedTuple):
         slot_weights: (B, S, P) how the evidence-weighted feature is made of the positions (`additive`).
         slot: (B, S, A) that feature, projected.
         start: State before the first word; None: zero.
+        gates: (B, P, 4 H) what each position gives the LSTM's gates, where that is computed beforehand.
         stop: (B, S) logits that the report ends with a section; None where the module does not decide that.
         closed: (B, S) true for a section that is not to be written; None: all are written. Of no matter where
             a given text is read.
@@ -38,6 +39,7 @@ class Prepared(NamedTuple):
     slot_weights: Tensor | None = None
     slot: Tensor | None = None
     start: LSTMState | None = None
+    gates: Tensor | None = None
     stop: Tensor | None = None
     closed: Tensor | None = None
 

@@ -69,6 +69,14 @@ class ReportModule(nn.Module):
         there = features.there
         return self.attention.prepare(features.grid, evidence, None if there is None else there[:, None])
 
+    def precompute(self, grid: Tensor, prepared: Prepared, *, words: int) -> Prepared:
+        """What else to keep, where each row of `prepared` writes so many words at most and no one trains.
+
+        Nothing, unless a module says otherwise.
+        """
+        del grid, words
+        return prepared
+
     def initial_state(self, prepared: Prepared) -> State:
         """The state before the first word."""
         raise NotImplementedError
