@@ -2,6 +2,7 @@
 
     python benchmarks/members.py                            # all members, as the table in docs/results.md
     python benchmarks/members.py --members mdnet_tiny topic_mdnet --seeds 1
+    python benchmarks/members.py --as-is                    # of the runs that are there, and no others
 
 All are trained by `train.py` with one recipe (studies, epochs, augmentation, optimizer); a run that is there
 already, in --runs, is not made again. The recipe is short, for CPUs: it ranks what a member learns quickly,
@@ -56,23 +57,25 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--small-size", type=int, default=64)
     parser.add_argument("--runs", type=Path, default=Path("runs/members"))
+    parser.add_argument("--as-is", action="store_true", help="train nothing: the table of what is there")
     options = parser.parse_args()
     torch.set_num_threads(1)
     data = options.runs / "data"
     if not (data / "studies.jsonl").is_file():
         make_phantom(data, STUDIES, seed=SEED)
     members = options.members or list_models("*")
-    for name in members:
-        for seed in range(options.seeds):
-            train(name, data, run_of(options.runs, name, seed), seed=seed, options=options)
-    first = {name: run_of(options.runs, name, 0) for name in members}
-    speeds = images_per_second(first, data)
-    rows = [row(name, options, speeds[name]) for name in members]
+    if not options.as_is:
+        for name in members:
+            for seed in range(options.seeds):
+                train(name, data, run_of(options.runs, name, seed), seed=seed, options=options)
+    runs = {name: finished(name, options) for name in members}
+    runs = {name: found for name, found in runs.items() if found}
+    speeds = images_per_second({name: found[0] for name, found in runs.items()}, data)
+    rows = [row(name, found, options, speeds[name]) for name, found in runs.items()]
     record(
         "members",
         rows,
-        title=f"The zoo on one synthetic split: {STUDIES} studies, {options.epochs} epochs, "
-        f"{options.seeds} seed{'s' * (options.seeds > 1)}",
+        title=f"The zoo on one synthetic split: {STUDIES} studies, {options.epochs} epochs",
         reading="Mean and, behind it, half the range over several seeds, on the 240 studies of the test "
         "split. Pointing: share of `frequent` tiles in which the map's peak lies on a mitotic figure. Images "
         "a second: diagnosis, maps and report, one thread, batch 16.",
@@ -81,6 +84,12 @@ def main() -> None:
 
 def run_of(runs: Path, name: str, seed: int) -> Path:
     return runs / "runs" / name / f"seed-{seed}"
+
+
+def finished(name: str, options: argparse.Namespace) -> list[Path]:
+    """The runs of a member that were evaluated."""
+    runs = [run_of(options.runs, name, seed) for seed in range(options.seeds)]
+    return [run for run in runs if (run / "metrics.json").is_file()]
 
 
 def size_of(name: str, small: int) -> int:
@@ -117,9 +126,8 @@ def images_per_second(runs: dict[str, Path], data: Path) -> dict[str, float]:
     return {name: len(images) / statistics.median(each) for name, each in seconds.items()}
 
 
-def row(name: str, options: argparse.Namespace, speed: float) -> dict[str, Any]:
+def row(name: str, runs: Sequence[Path], options: argparse.Namespace, speed: float) -> dict[str, Any]:
     """A member's line of the table."""
-    runs = [run_of(options.runs, name, seed) for seed in range(options.seeds)]
     for run in runs:
         config = read_yaml(run / "config.yaml")
         if (config["epochs"], config["augmentation"]) != (options.epochs, "mirror"):
@@ -130,6 +138,7 @@ def row(name: str, options: argparse.Namespace, speed: float) -> dict[str, Any]:
         "member": f"`{name}`",
         "pixels": size_of(name, options.small_size),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seeds": len(runs),
         **{column: said(take, metrics) for column, take in COLUMNS.items()},
         "images/s": round(speed, 1),
     }
