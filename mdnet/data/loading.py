@@ -37,7 +37,7 @@ from mdnet.errors import DataError, MDNetError
 __all__ = ["StudyBatch", "StudyDataset", "StudyLoader", "make_loader"]
 
 _TEXTS_KEPT = 20_000  # encoded reports; beyond, a report is encoded whenever it is drawn
-_DYING = 1.0  # seconds that a worker may take to be dead after its connection has broken
+_DYING = 5.0  # seconds that a worker may take to be dead after its connection broke: it dumps its core first
 _CAUSES = {
     signal.SIGKILL: ", which the system does where memory runs out",
     signal.SIGBUS: ", as where shared memory (/dev/shm) runs out",

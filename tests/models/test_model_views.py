@@ -244,7 +244,7 @@ def test_a_study_without_views_or_a_mask_of_another_shape_is_refused(build_model
         model(strip, present=torch.ones(2, 2))
     with pytest.raises(ConfigurationError, match="study 0 of the batch has no view"):
         build_model()(strip, present=torch.zeros(2, 1, dtype=torch.bool))
-    with pytest.raises(ConfigurationError, match="views must be at least 1"):
+    with pytest.raises(ConfigurationError, match="views 0: give at least 1"):
         build_model(views=0)
 
 
