@@ -28,6 +28,7 @@ from mdnet.data.loading import StudyBatch
 from mdnet.errors import ConfigurationError
 from mdnet.explain.layers import restored_modes, set_training_mode
 from mdnet.models.mdnet import MDNet
+from mdnet.models.objective import is_of_labels
 from mdnet.models.outputs import MDNetOutput
 
 __all__ = ["GradientFlow", "LayerGradient", "batch_gradient_flow", "gradient_flow"]
@@ -68,8 +69,7 @@ class GradientFlow:
     """The gradient of each loss, layer by layer.
 
     Attributes:
-        losses: Loss name (`classification`, L_M; `language`, L_L per word; then further terms of L_L that
-            the language module has) to its value.
+        losses: Loss name, as in `MDNetOutput.losses`, to its value.
         layers: In the order in which the model defines them, which is that of the forward pass.
     """
 
@@ -156,7 +156,7 @@ def gradient_flow(model: MDNet, output: MDNetOutput, *, beta: float, eta: float)
             else [None] * len(everything)
         )
         columns[loss] = []
-        scale = 1.0 - beta if loss == "classification" else beta * eta
+        scale = 1.0 - beta if is_of_labels(loss) else beta * eta
         for module, parameters in owners.values():
             own = [g for _, g in zip(parameters, gradients, strict=False) if g is not None]
             factor = scale if module in scaled else 1.0

@@ -5,17 +5,19 @@ of its own and nothing mixes blocks, so a logit is a sum over blocks and positio
 
 Heads of another kind, a member's own, are a subclass of `Heads` that gives `forward` and `evidence`, whose
 maps and the `bias` sum to the logits; where its parameters are not one row a class, `take_over`; and where
-it guides words, a `weight` of its heads: a direction of C(I) a class.
+it guides words, a `weight` of its heads: a direction of C(I) a class. `auxiliary_losses` and `end_epoch` are
+there for what else it needs to learn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from mdnet.data.study import Aspect, LabelSpace
+from mdnet.data.study import Aspect
+from mdnet.models.configuration import MDNetConfig
 from mdnet.models.image_module import ImageFeatures
 
 __all__ = ["DecoupledHead", "Heads", "block_evidence", "copy_rows"]
@@ -46,27 +48,41 @@ class DecoupledHead(nn.Module):
 
 
 class Heads(nn.Module):
-    """All aspects' heads."""
+    """All aspects' heads.
 
-    def __init__(self, space: LabelSpace, widths: Sequence[int]) -> None:
+    Attributes:
+        space: The aspects.
+        heads: One an aspect, in their order.
+    """
+
+    def __init__(self, config: MDNetConfig) -> None:
         super().__init__()
-        self.space = space
+        self.space = config.space
         # Positions, not names, as keys: an aspect may be called "a.b" or "type".
-        self.heads = nn.ModuleList(DecoupledHead(aspect, widths) for aspect in space.aspects)
+        self.heads = nn.ModuleList(self.head_of(aspect, config) for aspect in self.space.aspects)
+
+    def head_of(self, aspect: Aspect, config: MDNetConfig) -> nn.Module:
+        """A new head of one aspect."""
+        return DecoupledHead(aspect, config.block_widths)
 
     def __getitem__(self, aspect: str) -> DecoupledHead:
         return self.heads[self.space.names.index(self.space[aspect].name)]  # type: ignore[return-value]
 
-    def forward(self, features: ImageFeatures) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(
+        self, features: ImageFeatures, tokens: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Logits and every block's share of them.
 
         Args:
             features: C(I); its blocks are read.
+            tokens: (B, S, T) words of the true report, end token and padding behind them, for heads that
+                learn from text beside the image; in training alone, for a diagnosis is of an image.
 
         Returns:
             Aspect name to logits (B, classes), and to shares (B, M, classes) that sum over M to
             the logits less the bias.
         """
+        del tokens
         means = [block.mean(dim=(2, 3)) for block in features.blocks]  # each (B, D_m)
         shares = {name: self[name](means) for name in self.space.names}
         logits = {name: share.sum(dim=1) + self[name].bias for name, share in shares.items()}
@@ -82,6 +98,32 @@ class Heads(nn.Module):
         stacked = block_evidence(features, torch.cat([head.weight for head in heads]))
         split = [maps.split([len(head.bias) for head in heads], dim=1) for maps in stacked]
         return {name: [maps[index] for maps in split] for index, name in enumerate(self.space.names)}
+
+    def auxiliary_losses(
+        self, features: ImageFeatures, labels: Mapping[str, Tensor], counts: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """Further terms of L_M by name, scalars; in `MDNetOutput.losses` they are `classification_NAME`.
+
+        Args:
+            features: C(I), as `forward` sees it. A batch may be of no study.
+            labels: Aspect name to (B,) class index or (B, classes); `MISSING` where missing.
+            counts: Number of `classification` labels in the whole step: what sums are divided by, as
+                those of L_M are.
+        """
+        del features, labels, counts
+        return {}
+
+    def end_epoch(self, studies: Iterable[tuple[ImageFeatures, dict[str, Tensor]]]) -> None:
+        """Called after every epoch of training, without gradient: for what is set, not descended to.
+
+        Such as the projection of prototypes onto patches of images. A subclass that has it cannot be trained
+        with `ema` or with sharded weights.
+
+        Args:
+            studies: C(I) and labels of the training split, batch by batch, its images as they are. They are
+                computed when they are asked for.
+        """
+        del studies
 
     def class_weights(self, aspect: Aspect, classes: Tensor) -> Tensor:
         """The w^c of formula 5 as published; see `contrast_weights` for the arguments and the result."""

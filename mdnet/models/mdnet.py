@@ -162,17 +162,18 @@ class MDNet(PreTrainedModel):
             beta = 0.0
         output = MDNetOutput(features=features)
         losses: dict[str, Tensor] = {}
+        if counts is None:
+            counts = loss_counts(labels, tokens, self.config.space, self.config.pad_id)
 
         if self.heads is not None:
-            output.logits, output.block_logits = self.heads(scale_gradients(features, 1.0 - beta))
+            seen = scale_gradients(features, 1.0 - beta)
+            output.logits, output.block_logits = self.heads(seen, tokens if self.training else None)
             if labels is not None:
                 losses["classification"] = classification_loss(
-                    output.logits,
-                    labels,
-                    self.config.space,
-                    count=None if counts is None else counts["classification"],
-                    terms=terms,
+                    output.logits, labels, self.config.space, count=counts["classification"], terms=terms
                 )
+                further = self.heads.auxiliary_losses(seen, labels, counts)
+                losses |= {f"classification_{name}": loss for name, loss in further.items()}
 
         if self.report is not None and tokens is not None:
             seen = scale_gradients(features, beta * eta)
@@ -183,8 +184,6 @@ class MDNet(PreTrainedModel):
             output.report_logits, output.attention = written = self.report(
                 inputs, seen.grid, prepared, sampling=sampling
             )
-            if counts is None:
-                counts = loss_counts(labels, tokens, self.config.space, self.config.pad_id)
             losses["language"], output.log_likelihood = language_loss(
                 output.report_logits, tokens, self.config.pad_id, count=counts["language"]
             )

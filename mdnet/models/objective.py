@@ -34,6 +34,7 @@ __all__ = [
     "LossTerms",
     "classification_loss",
     "divided",
+    "is_of_labels",
     "language_loss",
     "loss_counts",
     "loss_terms",
@@ -221,6 +222,11 @@ def language_loss(
     negative = negative.view_as(targets)  # 0 at the padding
     words = (targets != pad_id).sum() if count is None else count
     return divided(negative.sum(), words), -negative.sum(dim=-1)
+
+
+def is_of_labels(loss: str) -> bool:
+    """Whether a loss, as `MDNetOutput.losses` names it, is a term of L_M; the others are of L_L."""
+    return loss.startswith("classification")
 
 
 def divided(total: Tensor, count: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ class MDNetOutput(ModelOutput):
 
     Attributes:
         loss: The joint objective L_M + L_L, whose backward pass follows formula 6.
-        losses: The parts apart: `classification` (L_M), `language` (L_L per word), and further terms of L_L
-            that the language module has (`ReportModule.auxiliary_losses`).
+        losses: The parts apart: `classification` (L_M), `language` (L_L per word), and further terms that
+            heads (`classification_NAME`, of L_M) and language module (of L_L) have: `auxiliary_losses`.
         logits: Aspect name to (B, classes).
         block_logits: Aspect name to (B, M, classes): every block's share; with the bias, they sum
             to `logits`.

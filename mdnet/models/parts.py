@@ -29,7 +29,7 @@ def build_parts(config: MDNetConfig) -> ModelParts:
     member = Architecture({}, "") if config.architecture is None else get_architecture(config.architecture)
     return ModelParts(
         (member.image or _image_module)(config),
-        (member.heads or Heads)(config.space, config.block_widths) if config.space.aspects else None,
+        (member.heads or Heads)(config) if config.space.aspects else None,
         (member.report or ReportLSTM)(config) if config.sections else None,
     )
 

@@ -51,7 +51,7 @@ class Architecture:
         options: `MDNetConfig` arguments.
         paper: Where it was published.
         image: Makes the image module D; None: MDNet's own, or that of a backbone.
-        heads: Makes the classification module M of a label space and block widths; None: decoupled heads.
+        heads: Makes the classification module M; None: decoupled heads.
         report: Makes the language module L; None: MDNet's report LSTM.
         writes: Whether it has a language module at all. One that has none leaves reports out.
     """
@@ -59,7 +59,7 @@ class Architecture:
     options: dict[str, Any]
     paper: str
     image: Callable[[MDNetConfig], ImageModule] | None = None
-    heads: Callable[[LabelSpace, Sequence[int]], Heads] | None = None
+    heads: Callable[[MDNetConfig], Heads] | None = None
     report: Callable[[MDNetConfig], ReportModule] | None = None
     writes: bool = True
 

@@ -27,6 +27,7 @@ from mdnet.explain.gradient_flow import GradientFlow, batch_gradient_flow
 from mdnet.explain.layers import by_channel, evaluation_mode, watching
 from mdnet.metrics.diversity import diversity
 from mdnet.models.mdnet import MDNet
+from mdnet.models.objective import is_of_labels
 
 __all__ = [
     "AttentionFocus",
@@ -154,9 +155,7 @@ def examine(model: MDNet, batch: StudyBatch) -> Health:
             flow = batch_gradient_flow(model, batch)
         # One that is of nothing is 0, and its gradient would seem to vanish.
         losses = {
-            name: value
-            for name, value in flow.losses.items()
-            if (labelled if name == "classification" else told)
+            name: value for name, value in flow.losses.items() if (labelled if is_of_labels(name) else told)
         }
         flow = replace(flow, losses=losses)
     units, attention = _forward(model, batch)

@@ -69,13 +69,15 @@ class BeforeStep:
     @torch.no_grad()
     def keep(self) -> None:
         """Copies them."""
-        torch._foreach_copy_(self.kept, self.buffers)
+        if self.buffers:  # a network need not have BatchNorm
+            torch._foreach_copy_(self.kept, self.buffers)
         self.random = torch_state(self.device)
 
     @torch.no_grad()
     def put_back(self) -> None:
         """Puts back what was copied last."""
-        torch._foreach_copy_(self.buffers, self.kept)
+        if self.buffers:
+            torch._foreach_copy_(self.buffers, self.kept)
         set_torch_state(self.random, self.device)
 
 

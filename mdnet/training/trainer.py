@@ -32,6 +32,7 @@ from mdnet.explain.layers import set_training_mode
 from mdnet.models.mdnet import MDNet
 from mdnet.models.objective import loss_counts, loss_terms
 from mdnet.training.averaging import WeightAverage
+from mdnet.training.between_epochs import check_end_epoch, end_epoch
 from mdnet.training.configuration import TrainingConfig
 from mdnet.training.distributed import add_up, make_accelerator, prepare
 from mdnet.training.failure import stop_at
@@ -101,6 +102,7 @@ class Trainer:
         check_schedule(config, has_heads=model.heads is not None, has_sections=model.report is not None)
         self.config, self.validate, self.preprocessing = config, validate, model.preprocessing
         self.accelerator = accelerator or make_accelerator(config)
+        check_end_epoch(model, config, self.accelerator)
         self.device = self.accelerator.device
         self.sampler = StepSampler(
             len(dataset),
@@ -160,6 +162,7 @@ class Trainer:
         ):
             while len(self.history) < self.config.epochs and not self.stops_early():
                 row = self.epoch(progress)
+                end_epoch(self)
                 row |= self.validated(row)
                 self.history.append(row)
                 self.place = Place(epoch=len(self.history))

@@ -12,24 +12,28 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from mdnet.data.loading import StudyDataset
 from mdnet.data.preprocessing import Preprocessing
 from mdnet.data.readers import read_studies
 from mdnet.data.study import Study
 from mdnet.data.text import ReportTokenizer
+from mdnet.models.heads import Heads
+from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
 from mdnet.models.registry import create_model
 from mdnet.training.checkpoint import list_checkpoints
 from mdnet.training.configuration import TrainingConfig
 from mdnet.training.distributed import make_accelerator
-from mdnet.training.sharding import own_part
+from mdnet.training.sharding import is_sharded, own_part
 from mdnet.training.trainer import Trainer
 
 MODEL: dict[str, Any] = {
@@ -44,6 +48,14 @@ MODEL: dict[str, Any] = {
 }
 
 
+class CentringHeads(Heads):
+    """After every epoch, the logits of the conclusion are those of the mean training image."""
+
+    def end_epoch(self, studies: Iterable[tuple[ImageFeatures, dict[str, Tensor]]]) -> None:
+        mean = torch.cat([features.pooled() for features, _ in studies]).mean(dim=0)
+        self["conclusion"].bias.copy_(-self["conclusion"].weight @ mean)
+
+
 def with_gaps(studies: list[Study]) -> list[Study]:
     """Labels and sections missing, more of them in some parts of a batch than in others."""
     return [
@@ -56,7 +68,9 @@ def with_gaps(studies: list[Study]) -> list[Study]:
     ]
 
 
-def make_trainer(data: Path, out: Path, *, studies: int, **options: Any) -> Trainer:
+def make_trainer(
+    data: Path, out: Path, *, studies: int, heads: type[Heads] = Heads, **options: Any
+) -> Trainer:
     """A trainer of a float64 model on the first studies of a set."""
     found = read_studies(data)
     chosen = with_gaps(found.studies[:studies])
@@ -74,6 +88,7 @@ def make_trainer(data: Path, out: Path, *, studies: int, **options: Any) -> Trai
         preprocessing=preprocessing,
         **MODEL,
     ).double()
+    model.heads.__class__ = heads
     dataset = StudyDataset(
         chosen,
         label_space=found.label_space,
@@ -128,7 +143,7 @@ def held(trainer: Trainer) -> float:
 
 def run(data: Path, out: Path, scenario: str, *, start: Path | None = None) -> None:
     """Trains by a scenario into `out`, and writes `out.json` and `out.safetensors`; goes on from `start`."""
-    studies, batch, epochs, more = SCENARIOS[scenario]
+    studies, batch, epochs, more = (SCENARIOS | UNSHARDED)[scenario]
     accelerator = make_accelerator(TrainingConfig(data=str(data), out=str(out)))
     processes = accelerator.num_processes
     batch //= processes
@@ -146,7 +161,8 @@ def run(data: Path, out: Path, scenario: str, *, start: Path | None = None) -> N
 
 
 def main(data: Path, out: Path, one: Path | None = None) -> None:
-    for name in SCENARIOS:
+    sharded = is_sharded(make_accelerator(TrainingConfig(data=str(data), out=str(out))))
+    for name in SCENARIOS if sharded else SCENARIOS | UNSHARDED:
         run(data, out / name, name)
         if one is not None and name in RESUMED:
             run(data, out / f"{name}-again", name, start=list_checkpoints(out / name)[-2])
@@ -161,6 +177,7 @@ SCENARIOS: dict[str, tuple[int, int, int, dict[str, Any]]] = {  # studies, batch
     # Of the image module nothing has a gradient, and what is validated is not what is trained.
     "averaged": (16, 16, 3, {"ema": 0.5, "freeze": ["image"]}),
 }
+UNSHARDED: dict[str, tuple[int, int, int, dict[str, Any]]] = {"set": (24, 16, 2, {"heads": CentringHeads})}
 RESUMED = ("accumulated", "averaged")
 
 if __name__ == "__main__":

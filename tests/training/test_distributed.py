@@ -67,6 +67,13 @@ def test_two_processes_of_8_take_the_steps_of_one_of_16(runs, kind, name):
     assert_near(weights, theirs)  # several processes write what one can load
 
 
+def test_what_heads_set_between_epochs_is_set_in_all_processes(runs):
+    (one, weights), (other, theirs) = (read(runs[kind], "set") for kind in ("one", "replicas"))
+    for expected, losses in zip(one["losses"], other["losses"], strict=True):
+        assert losses == pytest.approx(expected, abs=1e-12)
+    assert_near(weights, theirs)
+
+
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_process_holds_its_part_of_weights_and_moments_only(runs, name):
     assert read(runs["replicas"], name)[0]["held"] == 1.0

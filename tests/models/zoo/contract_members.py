@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from mdnet.models import registry
 from mdnet.models.outputs import MDNetOutput
 from mdnet.models.registry import get_architecture, list_models
 
-OWN = {"patch_gru": "own_member", "prototypes": "own_heads"}  # by the file that a user would write
+OWN = {  # by the file that a user would write
+    "patch_gru": "own_member",
+    "prototypes": "own_prototypes",
+    "bottleneck": "own_bottleneck",
+    "tandem": "own_tandem",
+    "bcos": "own_bcos",
+}
 MEMBERS = [*list_models(), *OWN]
-WRITERS = [name for name in list_models() if get_architecture(name).writes] + [*OWN]
+WRITERS = [name for name in list_models() if get_architecture(name).writes]
+WRITERS += [name for name in OWN if name != "bcos"]
 LIMIT = 8  # words of a section
+
+
+@contextmanager
+def registered_own() -> Iterator[None]:
+    """Inside the block a user's own are members, as they are once their files are imported."""
+    for name, file in OWN.items():
+        module = importlib.import_module(file)
+        registry._ARCHITECTURES[name] = getattr(module, name)  # an earlier import may have been undone
+    yield
+    for name in OWN:
+        del registry._ARCHITECTURES[name]
 
 
 def narrow_options(name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The contract of the zoo: what every model does, a user's own (`own_member.py`, `own_heads.py`) as well.
+"""The contract of the zoo: what every model does, a user's own (`own_*.py`) as well.
 
 Each test is a clause. `member` stands for every name of `mdnet.list_models()`, `writer` for those that write
 reports; both are as published but narrow, and every number in them is random (float64).
@@ -7,7 +7,6 @@ reports; both are as published but narrow, and every number in them is random (f
 from __future__ import annotations
 
 import copy
-import importlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from contract_members import LIMIT, MEMBERS, OWN, WRITERS, close, narrow_options, outputs_of
+from contract_members import LIMIT, MEMBERS, WRITERS, close, narrow_options, outputs_of, registered_own
 from torch import Tensor, nn
 
 from mdnet.data.loading import StudyDataset, make_loader
@@ -33,7 +32,6 @@ from mdnet.inference.decoding import decode
 from mdnet.inference.decoding_config import DecodingConfig
 from mdnet.inference.likelihood import EncodedImage, report_log_likelihoods
 from mdnet.inference.predictor import Predictor
-from mdnet.models import registry
 from mdnet.models.mdnet import MDNet
 from mdnet.models.objective import classification_loss, language_loss, loss_counts
 from mdnet.models.outputs import MDNetOutput
@@ -46,12 +44,8 @@ from mdnet.training.trainer import Trainer
 
 @pytest.fixture(scope="module", autouse=True)
 def own_members() -> Iterator[None]:
-    """Registered as a user does it, by an import, and for this file alone."""
-    for file in OWN.values():
-        importlib.import_module(file)
-    yield
-    for name in OWN:
-        del registry._ARCHITECTURES[name]
+    with registered_own():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -207,14 +201,15 @@ def unscaled_losses(
     """L_M and L_L of a pass in which no gradient is scaled."""
     features, config = model.encode(images), model.config
     logits, _ = model.heads(features)
+    counts = loss_counts(labels, tokens, config.space, config.pad_id)
     classification = classification_loss(logits, labels, config.space)
+    classification = classification + sum(model.heads.auxiliary_losses(features, labels, counts).values())
     if tokens is None:
         return classification, None
     prepared = model.prepare(features, model.guides(logits, labels))
     begin = torch.tensor(config.begin_ids)[None, :, None].expand(len(tokens), -1, 1)
     written = model.report(torch.cat([begin, tokens[:, :, :-1]], dim=2), features.grid, prepared)
     language, _ = language_loss(written.logits, tokens, config.pad_id)
-    counts = loss_counts(labels, tokens, config.space, config.pad_id)
     further = model.report.auxiliary_losses(prepared, written, tokens, counts)
     return classification, language + sum(further.values())
 
@@ -269,13 +264,17 @@ def test_a_step_of_training_lowers_the_loss(name, phantom_data, tmp_path):
     trainer = Trainer(model, dataset, config, validate=lambda model: {})
     trainer.bare.train()
     (batch,) = make_loader(dataset, batch_size=6)
-    first, second = (sum(trainer.step([batch], step).losses.values()) for step in (0, 1))
-    assert second < first
+    losses = []
+    for step in (0, 1):
+        torch.manual_seed(0)  # whatever a member tosses coins for, they fall alike
+        losses.append(sum(trainer.step([batch], step).losses.values()))
+    assert losses[1] < losses[0]
 
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_every_loss_flows_to_the_layers_it_is_of(name, narrow, batch_for):
-    model = narrow(name)
+    model = copy.deepcopy(narrow(name)).train()  # heads that learn from reports read them then alone
+    torch.manual_seed(0)
     output = model(*batch_for(model), beta=0.5, eta=1.0)
     flow = gradient_flow(model, output, beta=0.5, eta=1.0)
     assert flow.losses.keys() == output.losses.keys()
@@ -373,7 +372,8 @@ def test_it_is_adapted_to_other_labels_sections_and_words(member, batch_for):
     output = other(images)
     assert output.logits["stroma"].shape == (2, 2)
     kept = member(images).logits["conclusion"]
-    close(output.logits["conclusion"][:, :2], kept[:, [2, 0]])  # high grade, normal
+    if member.config.architecture != "bottleneck":  # its conclusion was told from aspects that are gone
+        close(output.logits["conclusion"][:, :2], kept[:, [2, 0]])  # high grade, normal
     if member.report is not None:
         assert other.config.sections == list(sections)
         assert written_by(other, images)[0].tokens.shape[:2] == (2, 2)
