@@ -34,6 +34,7 @@ __all__ = ["Embeddings"]
 ANCHORS = 256
 _CARD = "card.json"
 _LEAST_SPREAD = 1e-2
+_BOUND = torch.finfo(torch.float16).max
 _BATCHES = 64  # between two writes
 _BAR_AFTER = 2.0  # seconds
 
@@ -100,8 +101,10 @@ def _complete(folder: Path, store: FeatureStore) -> None:
             for file, part, mean, scale in zip(
                 files, map(torch.cat, zip(*batches, strict=True)), means, scales, strict=True
             ):
+                # An image unlike all anchors may be beyond half precision, and infinity would spoil every fit.
+                numbers = ((part - mean) / scale).clamp(-_BOUND, _BOUND).half()
                 with file.open("ab") as stream:
-                    stream.write(((part - mean) / scale).half().cpu().numpy().data)
+                    stream.write(numbers.cpu().numpy().data)
             card["rows"] = block.stop
             write_text(folder / _CARD, json.dumps(card))
             bar.update(block.stop - block.start)

@@ -104,6 +104,27 @@ def test_a_store_that_is_large_is_searched_in_two_stages(model, store, monkeypat
     assert (store.rows_folder / "candidates").is_dir()
 
 
+def test_images_unlike_all_anchors_are_found(model, tmp_path, draw_batch, few, monkeypatch):
+    monkeypatch.setattr(embeddings, "_LEAST_SPREAD", 1e-9)  # what they are is beyond half precision
+    with torch.inference_mode():
+        features = model.encode(draw_batch(1).pixel_values.float())
+    files = StoreFiles.create(tmp_path / "store", card_of(model, features, name=""))
+    anchors = embeddings._draw_anchors(200).tolist()
+    unlike = [row for row in range(200) if row not in anchors][::20]
+    random = torch.Generator().manual_seed(0)
+    grid = torch.ones(200, files.card.rows * files.card.columns, files.card.channels)
+    grid[unlike] = torch.rand(len(unlike), *grid.shape[1:], generator=random) * 3
+    features = ImageFeatures((), grid, files.card.rows, files.card.columns)
+    logits = {a.name: torch.zeros(200, len(a.classes)) for a in model.config.space.aspects}
+    files.append(
+        [Kept(f"image {row}", (("", 0, 0),)) for row in range(200)], rows_of_features(features, logits)
+    )
+    store = FeatureStore(files, model)
+    assert all(values.isfinite().all() for values in Embeddings.of_store(store).sections)
+    exact, two = (search(model, store, QUERIES[0], top=3, two_stage=way) for way in (False, True))
+    assert [hit.row for hit in two] == [hit.row for hit in exact]
+
+
 def test_embeddings_hold_what_is_said_of_the_image(model, store, few):
     found = Embeddings.of_store(store)
     card = json.loads((store.rows_folder / "candidates" / "card.json").read_text())
