@@ -1,6 +1,6 @@
 """ProtoPNet's heads, as a user writes them: a class is told by the one position nearest to a prototype.
 
-Of C(I) at position i, (D,), and prototype p_j of class k: d_ij = |C(I)_i - p_j|^2,
+Of C(I) at position i, (D,), and prototype p_j of class k: d_ij = |C(I)_i - p_j|^2 / D,
 
     g_j = max_i log((d_ij + 1) / (d_ij + epsilon)), y_k = sum of w_j g_j over the prototypes j of k
 
@@ -9,7 +9,8 @@ terms: each label wants a prototype of its class near to a position, and those o
 Behind every epoch a prototype becomes the nearest position of the training images of its class.
 
 Chen et al., "This Looks Like That: Deep Learning for Interpretable Image Recognition", NeurIPS 2019,
-arXiv 1806.10574, sections 2.1 and 2.2, its last layer as sparse as 2.2 makes it.
+arXiv 1806.10574, sections 2.1 and 2.2, its last layer as sparse as 2.2 makes it. There d is not divided by D;
+here C(I) has no sigmoid, and undivided the cluster term outweighs all else and draws C(I) together.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class PrototypeHead(nn.Module):
 
     def distances(self, features: ImageFeatures) -> Tensor:
         """d, (B, J, P); infinite where a view is not there."""
-        away = (features.grid[:, None] - self.prototypes[:, None]).square().sum(dim=-1)
+        away = (features.grid[:, None] - self.prototypes[:, None]).square().mean(dim=-1)
         return away if features.there is None else away.masked_fill(~features.there[:, None], torch.inf)
 
     def nearest(self, features: ImageFeatures) -> tuple[Tensor, Tensor]:

@@ -29,8 +29,9 @@ def tandem(build_model):
     return build_model("tandem", **narrow_options("tandem"))
 
 
-def squared(first: torch.Tensor, second: torch.Tensor) -> float:
-    return sum((a - b) ** 2 for a, b in zip(first.tolist(), second.tolist(), strict=True))
+def distance(first: torch.Tensor, second: torch.Tensor) -> float:
+    squares = [(a - b) ** 2 for a, b in zip(first.tolist(), second.tolist(), strict=True)]
+    return sum(squares) / len(squares)
 
 
 def classes_of(aspect, label) -> list[int]:
@@ -50,7 +51,7 @@ def test_terms_of_l_m_are_those_of_the_paper(prototypes, draw_batch):
         for grid, label in zip(output.features.grid, labels[aspect.name], strict=True):
             own = classes_of(aspect, label)
             nearest = [
-                min(squared(at, table[k * PROTOTYPES + j]) for at in grid for j in range(PROTOTYPES))
+                min(distance(at, table[k * PROTOTYPES + j]) for at in grid for j in range(PROTOTYPES))
                 for k in range(len(aspect.classes))
             ]
             if own:
@@ -99,7 +100,7 @@ def test_a_prototype_becomes_the_nearest_position_of_its_class(prototypes, draw_
                 for position in grid
             ]
             # A class that no study has keeps its prototypes.
-            expected = min(positions, key=lambda at: squared(at, prototype), default=prototype)
+            expected = min(positions, key=lambda at: distance(at, prototype), default=prototype)
             assert torch.equal(prototypes.heads[aspect.name].prototypes[number], expected)
     again = {name: prototypes.heads[name].prototypes.clone() for name in space.names}
     prototypes.heads.end_epoch(iter(studies))
