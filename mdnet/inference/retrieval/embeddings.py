@@ -101,7 +101,7 @@ def _complete(folder: Path, store: FeatureStore) -> None:
             for file, part, mean, scale in zip(
                 files, map(torch.cat, zip(*batches, strict=True)), means, scales, strict=True
             ):
-                # An image unlike all anchors may be beyond half precision, and infinity would spoil every fit.
+                # An image unlike all anchors may be beyond half precision; infinity would spoil every fit.
                 numbers = ((part - mean) / scale).clamp(-_BOUND, _BOUND).half()
                 with file.open("ab") as stream:
                     stream.write(numbers.cpu().numpy().data)
