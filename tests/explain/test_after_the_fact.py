@@ -16,6 +16,7 @@ from mdnet.explain.explanation import Explanation
 from mdnet.explain.registry import Maps, explain, get_method
 from mdnet.explain.targets import ClassTarget, Scorer, WordTarget
 from mdnet.inference.predictor import Predictor
+from mdnet.models.image_module import ImageFeatures
 from mdnet.models.mdnet import MDNet
 
 CONTRAST = ClassTarget("mitosis", "frequent", "absent")
@@ -103,11 +104,11 @@ def test_nothing_is_left_after_an_interruption(build_model, images, monkeypatch,
     model = build_model()
     forward, done = model.heads.forward, []
 
-    def interrupted(blocks: tuple[Tensor, ...]) -> Any:
+    def interrupted(features: ImageFeatures, tokens: Tensor | None = None) -> Any:
         if len(done) == calls:
             raise KeyboardInterrupt
         done.append(1)
-        return forward(blocks)
+        return forward(features, tokens)
 
     before = state(model)
     monkeypatch.setattr(model.heads, "forward", interrupted)
