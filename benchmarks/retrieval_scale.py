@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from recording import record
+from threadpoolctl import threadpool_limits
 
 from mdnet.data.phantom import make_phantom
 from mdnet.data.readers import read_studies
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="kept, and used again; else one that is removed")
     options = parser.parse_args()
+    threadpool_limits(options.threads)  # of NumPy's BLAS, too: its idle thread spins, and counts as CPU time
     torch.set_num_threads(options.threads)
     folder = options.folder or Path(tempfile.mkdtemp(prefix="retrieval-"))
     try:
